@@ -1,0 +1,1 @@
+"""Playhead: an agent runtime whose only memory is an event log."""

@@ -1,0 +1,100 @@
+"""Metric names and log fields, in one place. Made once a process by the composition root and handed down.
+
+Labels are bounded sets only: never a session, a run, a call or a user.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+__all__ = ["Telemetry", "configure_logging", "logger"]
+
+FAST = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5)
+SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 600)
+
+
+class Telemetry:
+    """Every metric of Playhead, in a registry of its own."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.events_appended = Counter(
+            "playhead_events_appended", "Events accepted into session logs", ["type"], registry=registry
+        )
+        self.append_seconds = Histogram(
+            "playhead_append_seconds", "From handing a batch to the log to its acknowledgement", buckets=FAST, registry=registry
+        )
+        self.time_to_first_token_seconds = Histogram(
+            "playhead_time_to_first_token_seconds",
+            "From starting a model call to its first delta",
+            ["provider", "model"],
+            buckets=SLOW,
+            registry=registry,
+        )
+        self.model_calls = Counter(
+            "playhead_model_calls", "Model calls by how they ended", ["provider", "outcome"], registry=registry
+        )
+        self.runs = Counter("playhead_runs", "Runs by how they ended", ["agent", "outcome"], registry=registry)
+        self.sessions_owned = Gauge("playhead_sessions_owned", "Sessions that this process appends to", registry=registry)
+        self.tool_queue_seconds = Histogram(
+            "playhead_tool_queue_seconds",
+            "From dispatching a call to a worker starting it: the signal to scale a pool by",
+            ["pool", "tool"],
+            buckets=SLOW,
+            registry=registry,
+        )
+        self.tool_run_seconds = Histogram(
+            "playhead_tool_run_seconds", "From start to end of a tool call", ["pool", "tool"], buckets=SLOW, registry=registry
+        )
+        self.tool_calls = Counter(
+            "playhead_tool_calls", "Tool calls by how they ended", ["pool", "tool", "status"], registry=registry
+        )
+        self.tool_calls_running = Gauge("playhead_tool_calls_running", "Tool calls running now", ["pool"], registry=registry)
+        self.stream_clients = Gauge("playhead_stream_clients", "Open event streams", ["transport"], registry=registry)
+        self.stream_resumes = Counter(
+            "playhead_stream_resumes", "Streams opened with a cursor, by outcome", ["outcome"], registry=registry
+        )
+        self.stream_dropped = Counter(
+            "playhead_stream_dropped", "Streams that the gateway ended early", ["reason"], registry=registry
+        )
+        self.dead_letters = Counter("playhead_dead_letters", "Records set aside", ["topic"], registry=registry)
+
+    def exposition(self) -> bytes:
+        """Give all metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+def logger(name: str) -> structlog.stdlib.BoundLogger:
+    """Give a module's logger. Bind `session`, `run` and `call` where they are known."""
+    return structlog.stdlib.get_logger(name)
+
+
+def configure_logging(level: str = "INFO", style: Literal["json", "console"] = "json") -> None:
+    """Send all logs, ours and the libraries', to stderr in one form. Called once, by the command line."""
+    shared = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last = structlog.processors.JSONRenderer() if style == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last]
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    # aiokafka logs every assignment with all its partitions at INFO
+    logging.getLogger("aiokafka").setLevel(logging.ERROR if level != "DEBUG" else logging.INFO)
