@@ -16,7 +16,8 @@ FOLDER = Path(__file__).parent / "playhead_schemas"
 def main() -> int:
     """Write the schemas; with `--check`, return 1 if the files differ from the classes."""
     wanted = {
-        f"{kind.__name__}.avsc": json.dumps(derive(kind), indent=2) + "\n" for kind in (*event_types(), *command_types())
+        f"{kind.__name__}.avsc": json.dumps(derive(kind), indent=2) + "\n"
+        for kind in (*event_types(), *command_types())
     }
     found = {path.name: path.read_text("utf-8") for path in FOLDER.glob("*.avsc")}
     if "--check" in sys.argv:

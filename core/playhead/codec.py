@@ -17,7 +17,10 @@ from io import BytesIO
 from types import NoneType
 from typing import Any, cast, get_args
 
-import fastavro
+from fastavro import parse_schema
+from fastavro import schemaless_reader as read_body  # pyright: ignore[reportUnknownVariableType] - IO[Unknown]
+from fastavro import schemaless_writer as write_body  # pyright: ignore[reportUnknownVariableType] - IO[Unknown]
+from fastavro.schema import fingerprint, to_parsing_canonical_form
 from playhead_schemas import load_history, load_schemas
 
 from playhead.accept import Head, Record, hash_of
@@ -76,8 +79,8 @@ class Codec:
         self._shapes: dict[type[object], Shape] = {}
         self._by_frame: dict[bytes, Shape] = {}
         for kind in (*event_types(), *command_types()):
-            schema, fingerprint = _parse(current[kind.__name__])
-            frame = SINGLE_OBJECT + fingerprint
+            schema, known_by = _parse(current[kind.__name__])
+            frame = SINGLE_OBJECT + known_by
             shape = Shape(kind, schema, frame, _take_apart(kind), _put_together(kind))
             self._by_frame[frame] = shape
             if registry is not None:
@@ -86,9 +89,9 @@ class Codec:
                 self._by_frame[framed] = shape
             self._shapes[kind] = shape
         for released in load_history():
-            schema, fingerprint = _parse(released)
+            schema, known_by = _parse(released)
             newest = next((s for k, s in self._shapes.items() if k.__name__ == released["name"]), None)
-            frame = SINGLE_OBJECT + fingerprint
+            frame = SINGLE_OBJECT + known_by
             if newest is not None and frame not in self._by_frame:
                 old = Shape(newest.kind, schema, frame, newest.take_apart, newest.put_together)
                 self._by_frame[frame] = old
@@ -112,7 +115,9 @@ class Codec:
             fields["stamp"] = stamp
             value = _write(shape, fields)
             if len(value) > RECORD_BYTES_MAX:
-                raise TooLarge(f"{shape.kind.__name__} of {len(value)} bytes", f"a record has at most {RECORD_BYTES_MAX}")
+                raise TooLarge(
+                    f"{shape.kind.__name__} of {len(value)} bytes", f"a record has at most {RECORD_BYTES_MAX}"
+                )
             record = Record(Seq(seq), prev, hash_of(value), value)
             records.append(record)
             prev = record.hash
@@ -128,7 +133,7 @@ class Codec:
         return Stamped(stamp, shape.put_together(fields))
 
     def fields(self, value: bytes) -> tuple[type[object], Fields]:
-        """Decode a record to plain fields by wire name, `stamp` among them: what projections read. Raises `Undecodable`."""
+        """Decode a record to plain fields by wire name, `stamp` among them, for projections. Raises `Undecodable`."""
         shape, fields = self._read(value)
         return shape.kind, fields
 
@@ -158,7 +163,7 @@ class Codec:
         body = BytesIO(value)
         body.seek(len(shape.frame))
         try:
-            fields = fastavro.schemaless_reader(body, shape.schema, None)
+            fields = read_body(body, shape.schema, None)
         except NOT_AVRO as error:
             raise Undecodable(f"not a {shape.kind.__name__}: {type(error).__name__}: {error}") from error
         return shape, cast("Fields", fields)
@@ -207,9 +212,8 @@ def _varint(value: bytes, at: int) -> tuple[int, int]:
 
 
 def _parse(schema: Mapping[str, Any]) -> tuple[Any, bytes]:
-    canonical = fastavro.schema.to_parsing_canonical_form(cast("Any", schema))
-    fingerprint = fastavro.schema.fingerprint(canonical, "CRC-64-AVRO")
-    return fastavro.parse_schema(cast("Any", schema), {}), bytes.fromhex(fingerprint)
+    canonical = to_parsing_canonical_form(cast("Any", schema))
+    return parse_schema(cast("Any", schema), {}), bytes.fromhex(fingerprint(canonical, "CRC-64-AVRO"))
 
 
 def _registered(registry: Mapping[str, int], name: str) -> int:
@@ -222,7 +226,7 @@ def _registered(registry: Mapping[str, int], name: str) -> int:
 def _write(shape: Shape, fields: Fields) -> bytes:
     body = BytesIO()
     body.write(shape.frame)
-    fastavro.schemaless_writer(body, shape.schema, fields)
+    write_body(body, shape.schema, fields)
     return body.getvalue()
 
 
@@ -240,7 +244,7 @@ def _take_apart(kind: type[object]) -> Callable[[Any], Fields]:
             if not many and NoneType in get_args(hint):
                 source = f"None if value.{name} is None else {source}"
         parts.append(f"{wire!r}: {source}")
-    return cast("Callable[[Any], Fields]", eval(f"lambda value: {{{', '.join(parts)}}}", names))  # noqa: S307
+    return cast("Callable[[Any], Fields]", eval(f"lambda value: {{{', '.join(parts)}}}", names))
 
 
 def _put_together(kind: type[object]) -> Callable[[Fields], Any]:
@@ -262,7 +266,7 @@ def _put_together(kind: type[object]) -> Callable[[Fields], Any]:
         elif _is_tuple(hint):
             source = f"tuple({source})"
         parts.append(f"{name}={source} if {wire!r} in fields else default_{place}")
-    return cast("Callable[[Fields], Any]", eval(f"lambda fields: kind({', '.join(parts)})", names))  # noqa: S307
+    return cast("Callable[[Fields], Any]", eval(f"lambda fields: kind({', '.join(parts)})", names))
 
 
 def _is_tuple(hint: Any) -> bool:
@@ -276,6 +280,4 @@ def _record_in(hint: Any) -> type[object] | None:
 
 def json_fields(kind: type[object]) -> frozenset[str]:
     """Name the fields (by wire name) that hold JSON text."""
-    return frozenset(
-        wire for _, wire, hint, _ in field_kinds(kind) if hint is Json or Json in get_args(hint)
-    )
+    return frozenset(wire for _, wire, hint, _ in field_kinds(kind) if hint is Json or Json in get_args(hint))

@@ -1,18 +1,18 @@
 """What can go wrong, by what a caller can do about it.
 
-    PlayheadError
-    ├── Invalid             the caller's input: change it
-    │   ├── InvalidId
-    │   ├── InvalidCursor
-    │   └── TooLarge
-    ├── UnknownSession      no such session
-    ├── CursorConflict      the cursor is ahead of the log, or of another history
-    ├── CursorExpired       its events were erased
-    ├── Superseded          another owner appended first: let go of the session
-    ├── Unavailable         the log or the queue cannot be reached: try again later
-    ├── Undecodable         these bytes are not a record of ours: set them aside
-    │   └── UnknownSchema   they may be a newer version's: skip them
-    └── Misconfigured       the deployment: the message says what to change
+PlayheadError
+├── Invalid             the caller's input: change it
+│   ├── InvalidId
+│   ├── InvalidCursor
+│   └── TooLarge
+├── UnknownSession      no such session
+├── CursorConflict      the cursor is ahead of the log, or of another history
+├── CursorExpired       its events were erased
+├── Superseded          another owner appended first: let go of the session
+├── Unavailable         the log or the queue cannot be reached: try again later
+├── Undecodable         these bytes are not a record of ours: set them aside
+│   └── UnknownSchema   they may be a newer version's: skip them
+└── Misconfigured       the deployment: the message says what to change
 """
 
 from __future__ import annotations

@@ -113,13 +113,12 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What one run may use before it is stopped. `None` is no limit; `cost_microusd` is millionths of a dollar."""
+    """What one run may use before it is stopped. `None` is no limit."""
 
     steps: int | None = 32
     calls: int | None = 128
     tokens: int | None = None
     wall_seconds: int | None = 3600
-    cost_microusd: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The session log port: one owner appends to a session, many readers replay it.
 
-The clauses are the contract. `tests/contract/test_session_log.py` proves each of them, by number, against every adapter.
+The clauses are the contract. `tests/contract/test_session_log.py` proves each, by number, against every adapter.
 
   L1  An acknowledged append is in every later read, whatever process crashes.
   L2  All readers agree, at all times: seq is dense from 1, and one seq is one value, for ever.

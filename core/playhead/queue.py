@@ -29,7 +29,7 @@ __all__ = ["Assigned", "Delivery", "Member", "Message", "Queue", "Revoked", "Top
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as it should be. `compacted` keeps the last message of each key, for ever; else `kept_hours` is how long."""
+    """A topic as it should be. `compacted` keeps the last message of each key; else all are kept for `kept_hours`."""
 
     name: str
     partitions: int
@@ -139,7 +139,10 @@ class Queue(Protocol):
         ...
 
     async def publish(self, topic: str, key: str, value: bytes) -> None:
-        """Keep a message; when this returns it is safe. Raises `Unavailable`, `TooLarge`, `Misconfigured` (no such topic)."""
+        """Keep a message; when this returns it is safe.
+
+        Raises `Unavailable`, `TooLarge`, and `Misconfigured` where there is no such topic.
+        """
         ...
 
     def join(self, group: str, *topics: str) -> AbstractAsyncContextManager[Member]:
@@ -169,6 +172,4 @@ class Queue(Protocol):
 def spread(members: Sequence[str], partitions: int) -> dict[str, frozenset[int]]:
     """Spread partitions over members as evenly as can be, the same for the same members whoever asks."""
     ordered = sorted(members)
-    return {
-        member: frozenset(range(place, partitions, len(ordered))) for place, member in enumerate(ordered)
-    }
+    return {member: frozenset(range(place, partitions, len(ordered))) for place, member in enumerate(ordered)}

@@ -34,7 +34,7 @@ def field_kinds(kind: type[object]) -> Iterator[tuple[str, str, Any, Field[Any]]
 
 def derive(kind: type[object]) -> Schema:
     """Derive the Avro record of an event (which begins with the stamp) or of a command."""
-    seen: set[type[object]] = set()
+    seen: set[object] = set()
     record = _record(kind, seen)
     if kind in event_types():
         stamp = {"name": "stamp", "type": _record(Stamp, seen)}
@@ -42,7 +42,7 @@ def derive(kind: type[object]) -> Schema:
     return record
 
 
-def _record(kind: type[object], seen: set[type[object]]) -> Schema:
+def _record(kind: type[object], seen: set[object]) -> Schema:
     seen.add(kind)
     doc = (kind.__doc__ or "").strip().split("\n")[0]
     return {
@@ -54,21 +54,22 @@ def _record(kind: type[object], seen: set[type[object]]) -> Schema:
     }
 
 
-def _field(wire: str, hint: Any, field: Field[Any], seen: set[type[object]]) -> Schema:
+def _field(wire: str, hint: Any, field: Field[Any], seen: set[object]) -> Schema:
     schema: Schema = {"name": wire, "type": _type(hint, seen)}
+    optional = NoneType in get_args(hint)
     if field.default is not MISSING:
         default: Any = field.default
         if is_dataclass(default) and not isinstance(default, type):
             default = {name.rstrip("_"): getattr(default, name) for name in (f.name for f in fields(default))}
-        if isinstance(schema["type"], list) and default is not None:
-            schema["type"] = list(reversed(schema["type"]))  # Avro: a default is of the union's first branch
+        if optional and default is not None:
+            schema["type"] = schema["type"][::-1]  # Avro: a default is of the union's first branch
         schema["default"] = default
     return schema
 
 
-def _type(hint: Any, seen: set[type[object]]) -> Any:
+def _type(hint: Any, seen: set[object]) -> Any:
     if hint is Hash:
-        return "Hash" if Hash in seen else (seen.add(cast("Any", Hash)) or {"type": "fixed", "name": "Hash", "size": 32})
+        return "Hash" if Hash in seen else (seen.add(Hash) or {"type": "fixed", "name": "Hash", "size": 32})
     while hasattr(hint, "__supertype__"):
         hint = hint.__supertype__
     plain = {str: "string", int: "long", float: "double", bool: "boolean", bytes: "bytes"}.get(hint)
@@ -81,5 +82,6 @@ def _type(hint: Any, seen: set[type[object]]) -> Any:
     if origin is tuple:
         return {"type": "array", "items": _type(get_args(hint)[0], seen)}
     if is_dataclass(hint):
-        return hint.__name__ if hint in seen else _record(cast("type[object]", hint), seen)
+        inner = cast("type[object]", hint)
+        return inner.__name__ if inner in seen else _record(inner, seen)
     raise TypeError(f"no Avro type for {hint!r}")

@@ -9,8 +9,8 @@ import logging
 import sys
 from typing import Literal
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from structlog import configure, contextvars, dev, processors, stdlib
 
 __all__ = ["Telemetry", "configure_logging", "logger"]
 
@@ -27,7 +27,10 @@ class Telemetry:
             "playhead_events_appended", "Events accepted into session logs", ["type"], registry=registry
         )
         self.append_seconds = Histogram(
-            "playhead_append_seconds", "From handing a batch to the log to its acknowledgement", buckets=FAST, registry=registry
+            "playhead_append_seconds",
+            "From handing a batch to the log to its acknowledgement",
+            buckets=FAST,
+            registry=registry,
         )
         self.time_to_first_token_seconds = Histogram(
             "playhead_time_to_first_token_seconds",
@@ -37,10 +40,15 @@ class Telemetry:
             registry=registry,
         )
         self.model_calls = Counter(
-            "playhead_model_calls", "Model calls by how they ended", ["provider", "outcome"], registry=registry
+            "playhead_model_calls",
+            "Model calls by how they ended",
+            ["provider", "outcome"],
+            registry=registry,
         )
         self.runs = Counter("playhead_runs", "Runs by how they ended", ["agent", "outcome"], registry=registry)
-        self.sessions_owned = Gauge("playhead_sessions_owned", "Sessions that this process appends to", registry=registry)
+        self.sessions_owned = Gauge(
+            "playhead_sessions_owned", "Sessions that this process appends to", registry=registry
+        )
         self.tool_queue_seconds = Histogram(
             "playhead_tool_queue_seconds",
             "From dispatching a call to a worker starting it: the signal to scale a pool by",
@@ -49,15 +57,27 @@ class Telemetry:
             registry=registry,
         )
         self.tool_run_seconds = Histogram(
-            "playhead_tool_run_seconds", "From start to end of a tool call", ["pool", "tool"], buckets=SLOW, registry=registry
+            "playhead_tool_run_seconds",
+            "From start to end of a tool call",
+            ["pool", "tool"],
+            buckets=SLOW,
+            registry=registry,
         )
         self.tool_calls = Counter(
-            "playhead_tool_calls", "Tool calls by how they ended", ["pool", "tool", "status"], registry=registry
+            "playhead_tool_calls",
+            "Tool calls by how they ended",
+            ["pool", "tool", "status"],
+            registry=registry,
         )
-        self.tool_calls_running = Gauge("playhead_tool_calls_running", "Tool calls running now", ["pool"], registry=registry)
+        self.tool_calls_running = Gauge(
+            "playhead_tool_calls_running", "Tool calls running now", ["pool"], registry=registry
+        )
         self.stream_clients = Gauge("playhead_stream_clients", "Open event streams", ["transport"], registry=registry)
         self.stream_resumes = Counter(
-            "playhead_stream_resumes", "Streams opened with a cursor, by outcome", ["outcome"], registry=registry
+            "playhead_stream_resumes",
+            "Streams opened with a cursor, by outcome",
+            ["outcome"],
+            registry=registry,
         )
         self.stream_dropped = Counter(
             "playhead_stream_dropped", "Streams that the gateway ended early", ["reason"], registry=registry
@@ -69,30 +89,31 @@ class Telemetry:
         return generate_latest(self.registry)
 
 
-def logger(name: str) -> structlog.stdlib.BoundLogger:
+def logger(name: str) -> stdlib.BoundLogger:
     """Give a module's logger. Bind `session`, `run` and `call` where they are known."""
-    return structlog.stdlib.get_logger(name)
+    return stdlib.get_logger(name)
 
 
 def configure_logging(level: str = "INFO", style: Literal["json", "console"] = "json") -> None:
     """Send all logs, ours and the libraries', to stderr in one form. Called once, by the command line."""
     shared = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        contextvars.merge_contextvars,
+        stdlib.add_logger_name,
+        stdlib.add_log_level,
+        processors.TimeStamper(fmt="iso", utc=True),
     ]
-    last = structlog.processors.JSONRenderer() if style == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=structlog.stdlib.LoggerFactory(),
+    last = processors.JSONRenderer() if style == "json" else dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    configure(
+        processors=[*shared, stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=stdlib.BoundLogger,
+        logger_factory=stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last]
+        stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[stdlib.ProcessorFormatter.remove_processors_meta, last],
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)

@@ -3,7 +3,7 @@
   M1  `stream` yields what the model says as it says it, in batches as they arrive, and ends with one `Finished`.
   M2  Whatever goes wrong, before or while it speaks, is one `ModelFailed` that says whether trying again can help.
   M3  Closing the generator ends the call and frees its connection.
-  M4  Content blocks are neutral: `text`, `thinking`, `tool_use` (its `id` is our call id), as `docs/protocol.md` has them.
+  M4  Content blocks are neutral: `text`, `thinking`, `tool_use` (its `id` is our call id), as `ModelRequest` has them.
 
 Adapters make no retries of their own: an attempt is an event, so the orchestrator makes them.
 """
@@ -84,8 +84,8 @@ class ToolInputSaid:
 class Finished:
     """The whole message, the last thing a stream yields.
 
-    `content` are neutral blocks. A `tool_use` block has no `id` yet (the orchestrator derives it from its place) and its
-    `input` is the parsed object; if the model's JSON was broken, `input` is the raw text and `invalid` says why.
+    `content` are neutral blocks. A `tool_use` block has no `id` yet (the orchestrator derives it from its place); its
+    `input` is the parsed object, or if the model's JSON was broken the raw text, and `invalid` says why.
     """
 
     content: tuple[Block, ...]

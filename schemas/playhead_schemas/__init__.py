@@ -18,12 +18,12 @@ Schema = Mapping[str, Any]
 
 def load_schemas() -> dict[str, Schema]:
     """Read the current schemas, by record name."""
-    return {schema["name"]: schema for schema in _read(files(__package__))}
+    return {schema["name"]: schema for schema in _read(files(__name__))}
 
 
 def load_history() -> list[Schema]:
     """Read every released schema that is no longer current."""
-    return _read(files(__package__) / "history")
+    return _read(files(__name__) / "history")
 
 
 def _read(folder: Traversable) -> list[Schema]:

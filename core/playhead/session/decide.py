@@ -1,0 +1,301 @@
+"""From an input to the facts that it makes true. An input that changes nothing any more gives none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import assert_never
+
+import orjson
+
+from playhead.commands import (
+    CancelRun,
+    CloseSession,
+    Heartbeat,
+    Report,
+    ReportChunk,
+    ReportProgress,
+    ReportResult,
+    ReportRetry,
+    ReportStarted,
+    Say,
+    StartSession,
+)
+from playhead.events import (
+    Event,
+    Failure,
+    FinalResponse,
+    Json,
+    ModelCallAbandoned,
+    ModelCallCompleted,
+    ModelCallFailed,
+    OwnerChanged,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunStarted,
+    SessionClosed,
+    SessionStarted,
+    TextDelta,
+    Thinking,
+    ToolCall,
+    ToolInputDelta,
+    ToolProgress,
+    ToolResult,
+    ToolResultChunk,
+    ToolRetry,
+    ToolStarted,
+    UserMessage,
+)
+from playhead.ids import CallId, MessageId, RunId, digest
+from playhead.session.inputs import (
+    Answered,
+    Asked,
+    Broke,
+    GaveUp,
+    Input,
+    OutOfTime,
+    Reported,
+    RetryDue,
+    Spoke,
+    TakeOver,
+)
+from playhead.session.plan import Plan, result_of
+from playhead.session.state import BackingOff, Calling, Run, RunningTools, Session
+
+__all__ = ["ABANDONED_MAX", "ATTEMPTS_MAX", "decide"]
+
+ATTEMPTS_MAX = 5
+"""How often a step's model call is tried before a failure ends the run."""
+
+ABANDONED_MAX = 20
+"""How many attempts at a step may be lost with their owners: past that the session itself may be what kills them."""
+
+RETRY_MS_FIRST, RETRY_MS_MAX = 500, 60_000
+
+
+def decide(session: Session, given: Input, now: int) -> tuple[Event, ...]:  # noqa: C901 - one arm an input
+    """Name the facts that an input makes true at `now` (microseconds since the epoch)."""
+    plan = Plan(session, now)
+    match given:
+        case Spoke(pieces):
+            return _spoke(session, pieces)
+        case Asked():
+            _asked(plan, given)
+        case TakeOver(owner):
+            _taken_over(plan, owner)
+        case Answered():
+            _answered(plan, given)
+        case Broke():
+            _broke(plan, given)
+        case RetryDue(run_id, step, attempt):
+            _retry_due(plan, run_id, step, attempt)
+        case OutOfTime(run_id):
+            if plan.run is not None and plan.run.run_id == run_id:
+                plan.fail("budget_wall_time", f"the run was still going after {session.budget.wall_seconds} seconds")
+        case Reported(report):
+            _reported(plan, report)
+        case GaveUp(call_id, message):
+            output = Json(orjson.dumps({"error": message}).decode())
+            _settle(plan, call_id, status="error", output=output, elapsed_ms=0)
+        case _:
+            assert_never(given)
+    return tuple(plan.events)
+
+
+def _spoke(session: Session, pieces: Sequence[TextDelta | Thinking | ToolInputDelta]) -> tuple[Event, ...]:
+    run = session.run
+    if run is None or not isinstance(run.phase, Calling):
+        return ()
+    place = (run.run_id, run.step, run.attempt)
+    return tuple(piece for piece in pieces if (piece.run_id, piece.step, piece.attempt) == place)
+
+
+def _asked(plan: Plan, asked: Asked) -> None:
+    request = asked.request
+    if request.request_id in plan.session.seen or plan.session.closed:
+        return
+    if not plan.session.started:
+        _begin(plan, asked)
+    match request:
+        case StartSession():
+            if request.message is not None:
+                _say(plan, request.message, asked)
+        case Say():
+            _say(plan, request, asked)
+        case CancelRun():
+            _cancel(plan, request, asked)
+        case CloseSession():
+            _cancel_all(plan, f"closed: {request.reason}", asked)
+            plan.add(SessionClosed(request.reason))
+        case _:
+            assert_never(request)
+
+
+def _begin(plan: Plan, asked: Asked) -> None:
+    request, agent = asked.request, asked.agent
+    named = request.agent if isinstance(request, StartSession) else None
+    metadata = request.metadata if isinstance(request, StartSession) else Json("{}")
+    if agent is None:
+        plan.add(SessionStarted(named or "", "", "", metadata))
+    else:
+        plan.add(SessionStarted(agent.name, agent.version, agent.model, metadata, None, agent.budget))
+    plan.add(OwnerChanged(1, asked.owner))
+
+
+def _say(plan: Plan, say: Say, asked: Asked) -> None:
+    known = {one.run_id for one in plan.session.waiting} | plan.session.runs.keys()
+    if say.run_id in known or (plan.run is not None and plan.run.run_id == say.run_id):
+        return  # the same message, by another request
+    message = UserMessage(say.run_id, say.message_id, say.content)
+    if plan.run is None:
+        plan.add(message)
+    elif say.mode == "interrupt":
+        _interrupt(plan, message, asked)
+    elif say.mode == "reject":
+        plan.add(message)
+        plan.add(RunFailed(say.run_id, Failure("run_in_progress", "another run was going")))
+    else:
+        plan.add(message)
+    plan.start_next()
+
+
+def _interrupt(plan: Plan, message: UserMessage, asked: Asked) -> None:
+    plan.stop("interrupted", asked.said)
+    if plan.run is not None:
+        plan.add(RunCancelled(plan.run.run_id, "interrupted"))
+    plan.add(message)
+    # What interrupts is answered at once, before anything that was already waiting.
+    plan.add(RunStarted(message.run_id, message.message_id))
+    if plan.run is not None and plan.session.model:
+        plan.call_model(plan.run, step=1, attempt=1)
+
+
+def _cancel(plan: Plan, cancel: CancelRun, asked: Asked) -> None:
+    if cancel.run_id is None:
+        _cancel_all(plan, cancel.reason, asked)
+    elif plan.run is not None and plan.run.run_id == cancel.run_id:
+        plan.stop("cancelled", asked.said)
+        plan.add(RunCancelled(cancel.run_id, cancel.reason))
+    elif any(one.run_id == cancel.run_id for one in plan.session.waiting):
+        plan.add(RunCancelled(cancel.run_id, cancel.reason))
+    plan.start_next()
+
+
+def _cancel_all(plan: Plan, reason: str, asked: Asked) -> None:
+    plan.stop("cancelled", asked.said)
+    going = () if plan.run is None else (plan.run.run_id,)
+    for run_id in (*going, *(one.run_id for one in plan.session.waiting)):
+        plan.add(RunCancelled(run_id, reason))
+
+
+def _taken_over(plan: Plan, owner: str) -> None:
+    plan.add(OwnerChanged(plan.session.epoch + 1, owner))
+    run = plan.run
+    if run is None:
+        plan.start_next()
+    elif isinstance(run.phase, Calling):
+        # The call died with its owner, or goes on where nobody hears it: what it said is void from here on.
+        plan.add(ModelCallAbandoned(run.run_id, run.step, run.attempt, "owner_lost"))
+        if run.attempt >= ABANDONED_MAX:
+            plan.fail("attempts_lost", f"{run.attempt} attempts at this step were lost with their owners")
+        else:
+            plan.call_model(run, step=run.step, attempt=run.attempt + 1)
+    elif isinstance(run.phase, RunningTools) and not run.open_calls:
+        plan.next_step()
+
+
+def _in_flight(plan: Plan, run_id: RunId, step: int, attempt: int) -> Run | None:
+    run = plan.run
+    if (
+        run is None
+        or not isinstance(run.phase, Calling)
+        or (run.run_id, run.step, run.attempt) != (run_id, step, attempt)
+    ):
+        return None
+    return run
+
+
+def _answered(plan: Plan, given: Answered) -> None:
+    run = _in_flight(plan, given.run_id, given.step, given.attempt)
+    if run is None:
+        return
+    place = (run.run_id, run.step, run.attempt)
+    plan.add(ModelCallCompleted(*place, given.message, given.usage, given.stop_reason, given.elapsed_ms))
+    if not given.calls:
+        answer = MessageId(f"msg_{digest('answer', run.run_id)}")
+        plan.add(FinalResponse(run.run_id, given.text, answer), RunCompleted(run.run_id, run.usage + given.usage))
+        plan.start_next()
+        return
+    allowed = plan.session.budget.calls
+    over = allowed is not None and run.calls + len(given.calls) > allowed
+    for planned in given.calls:
+        plan.add(ToolCall(*place, planned.call_id, planned.name, planned.input, planned.effect, planned.pool))
+        refusal = f"the run's budget of {allowed} calls is used up" if over else planned.refusal
+        if refusal is not None:
+            output = Json(orjson.dumps({"error": refusal}).decode())
+            plan.add(ToolResult(*place, planned.call_id, "denied" if over else "error", output, 0))
+    if over:
+        plan.fail("budget_calls", f"the run has used all of its {allowed} tool calls")
+    elif plan.run is not None and not plan.run.open_calls:
+        plan.next_step()
+
+
+def _broke(plan: Plan, given: Broke) -> None:
+    run = _in_flight(plan, given.run_id, given.step, given.attempt)
+    if run is None:
+        return
+    place = (run.run_id, run.step, run.attempt)
+    if not given.retryable or run.attempt >= ATTEMPTS_MAX:
+        plan.add(ModelCallFailed(*place, given.error))
+        plan.fail(given.error.code, given.error.message)
+    else:
+        backoff = _backoff_ms(run.run_id, run.step, run.attempt)
+        plan.add(ModelCallFailed(*place, given.error, max(backoff, min(given.retry_after_ms or 0, RETRY_MS_MAX))))
+
+
+def _retry_due(plan: Plan, run_id: RunId, step: int, attempt: int) -> None:
+    run = plan.run
+    if (
+        run is None
+        or not isinstance(run.phase, BackingOff)
+        or (run.run_id, run.step, run.attempt) != (run_id, step, attempt)
+    ):
+        return
+    plan.call_model(run, step=step, attempt=attempt + 1)
+
+
+def _reported(plan: Plan, report: Report) -> None:
+    call = next((one for one in plan.session.open_calls if one.call_id == report.call_id), None)
+    if call is None or isinstance(report, Heartbeat) or report.report_id in call.reports:
+        return  # the call has its result (or never was), or this report is in the log
+    place = (call.run_id, call.step, call.attempt, call.call_id)
+    match report:
+        case ReportStarted():
+            plan.add(ToolStarted(*place, report.worker))
+        case ReportProgress():
+            plan.add(ToolProgress(*place, report.progress, report.total, report.message))
+        case ReportChunk():
+            plan.add(ToolResultChunk(*place, report.output))
+        case ReportRetry():
+            plan.add(ToolRetry(*place, report.try_, report.delay_ms, report.error))
+        case ReportResult():
+            _settle(plan, call.call_id, status=report.status, output=report.output, elapsed_ms=report.elapsed_ms)
+        case _:
+            assert_never(report)
+
+
+def _settle(plan: Plan, call_id: CallId, *, status: str, output: Json, elapsed_ms: int) -> None:
+    call = next((one for one in plan.session.open_calls if one.call_id == call_id), None)
+    if call is None:
+        return
+    plan.add(result_of(call, status, output, elapsed_ms))
+    if plan.run is not None and not plan.run.open_calls:
+        plan.next_step()
+
+
+def _backoff_ms(run_id: RunId, step: int, attempt: int) -> int:
+    """Double from half a second, with a jitter that is the same whoever computes it."""
+    full = min(RETRY_MS_FIRST * 2 ** (attempt - 1), RETRY_MS_MAX)
+    jitter = sha256(f"{run_id}:{step}:{attempt}".encode()).digest()[0] / 255
+    return int(full * (0.5 + jitter / 2))

@@ -1,0 +1,219 @@
+"""From facts to state. Total: what happened is never refused, whatever came before it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import assert_never
+
+import orjson
+
+from playhead.events import (
+    ApprovalGiven,
+    ApprovalRequested,
+    Event,
+    FinalResponse,
+    GuardrailTripped,
+    Json,
+    ModelCallAbandoned,
+    ModelCallCompleted,
+    ModelCallFailed,
+    ModelCallStarted,
+    OwnerChanged,
+    QuestionAnswered,
+    QuestionAsked,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunStarted,
+    SessionClosed,
+    SessionStarted,
+    Stamped,
+    TextDelta,
+    Thinking,
+    ToolCall,
+    ToolInputDelta,
+    ToolProgress,
+    ToolResult,
+    ToolResultChunk,
+    ToolRetry,
+    ToolStarted,
+    UserMessage,
+)
+from playhead.ids import RunId
+from playhead.session.state import (
+    BackingOff,
+    Calling,
+    Message,
+    OpenCall,
+    Run,
+    RunEnd,
+    RunningTools,
+    Session,
+    Waiting,
+)
+
+__all__ = ["apply", "fold"]
+
+SUCCEEDED = frozenset({"ok", "fallback"})
+
+
+def fold(session: Session, stamped: Stamped) -> Session:
+    """Advance the session by one event of its log."""
+    return apply(session, stamped.event, at=stamped.stamp.at, cause=stamped.stamp.cause)
+
+
+def apply(session: Session, event: Event, *, at: int, cause: str | None) -> Session:  # noqa: C901, PLR0912
+    """Advance the session by an event that happened `at` (microseconds) because of the input `cause`."""
+    match event:
+        case TextDelta() | Thinking() | ToolInputDelta():
+            # Superseded by the step's message: the state must not depend on them, and this is the hot path.
+            return session
+        case ToolStarted() | ToolProgress() | ToolResultChunk() | ToolRetry():
+            return _reported(session, event, cause)
+        case ToolResult():
+            return _tool_returned(session, event)
+        case SessionStarted():
+            session = replace(
+                session,
+                agent=event.agent,
+                agent_version=event.agent_version,
+                model=event.model,
+                metadata=event.metadata,
+                budget=event.budget,
+                created_at=at,
+            )
+        case OwnerChanged():
+            session = replace(session, epoch=event.epoch, owner=event.owner)
+        case UserMessage():
+            waiting = Waiting(event.run_id, event.message_id, event.content)
+            session = replace(session, waiting=(*session.waiting, waiting))
+        case RunStarted():
+            session = _run_started(session, event, at)
+        case RunCompleted():
+            session = _run_ended(session, event.run_id, RunEnd("completed", session.texts.get(event.run_id)))
+        case RunFailed():
+            session = _run_ended(session, event.run_id, RunEnd("failed", error=event.error))
+        case RunCancelled():
+            session = _run_ended(session, event.run_id, RunEnd("cancelled"))
+        case ModelCallStarted() | ModelCallFailed() | ModelCallAbandoned() | ModelCallCompleted():
+            session = _model_call(session, event, at)
+        case ToolCall():
+            session = _tool_called(session, event)
+        case FinalResponse():
+            session = replace(session, texts=MappingProxyType({**session.texts, event.run_id: event.text}))
+        case SessionClosed():
+            session = replace(session, closed=True)
+        case ApprovalRequested() | ApprovalGiven() | QuestionAsked() | QuestionAnswered() | GuardrailTripped():
+            # Part of the vocabulary, so that logs which hold them can be read; nothing here waits on them yet.
+            pass
+        case _:
+            assert_never(event)
+    seen = session.seen if cause is None else session.seen | {cause}
+    return replace(session, seen=seen, updated_at=at)
+
+
+def _run_started(session: Session, event: RunStarted, at: int) -> Session:
+    asked = next((one for one in session.waiting if one.run_id == event.run_id), None)
+    messages = session.messages
+    if asked is not None:
+        # A message joins the conversation when its run starts: while it waits, the model must not see it.
+        messages = (*messages, Message("user", asked.run_id, asked.message_id, asked.content))
+    return replace(
+        session,
+        messages=messages,
+        waiting=tuple(one for one in session.waiting if one.run_id != event.run_id),
+        run=Run(event.run_id, event.message_id, at),
+    )
+
+
+def _run_ended(session: Session, run_id: RunId, end: RunEnd) -> Session:
+    return replace(
+        session,
+        run=None if session.run is not None and session.run.run_id == run_id else session.run,
+        waiting=tuple(one for one in session.waiting if one.run_id != run_id),
+        runs=MappingProxyType({**session.runs, run_id: end}),
+        texts=MappingProxyType({run: text for run, text in session.texts.items() if run != run_id}),
+    )
+
+
+def _model_call(
+    session: Session,
+    event: ModelCallStarted | ModelCallFailed | ModelCallAbandoned | ModelCallCompleted,
+    at: int,
+) -> Session:
+    run = session.run
+    if run is None or run.run_id != event.run_id:
+        return session
+    match event:
+        case ModelCallStarted():
+            return replace(session, run=replace(run, step=event.step, attempt=event.attempt, phase=Calling()))
+        case ModelCallFailed():
+            until = at + (event.retry_in_ms or 0) * 1000
+            return replace(session, run=replace(run, phase=BackingOff(until)))
+        case ModelCallAbandoned():
+            return replace(session, run=replace(run, phase=BackingOff(at)))
+        case ModelCallCompleted():
+            return replace(
+                session,
+                messages=(*session.messages, Message("assistant", run.run_id, None, _content(event.message))),
+                usage=session.usage + event.usage,
+                run=replace(run, phase=RunningTools(), usage=run.usage + event.usage),
+            )
+
+
+def _tool_called(session: Session, event: ToolCall) -> Session:
+    run = session.run
+    if run is None or run.run_id != event.run_id:
+        return session
+    call = OpenCall(
+        event.call_id,
+        event.run_id,
+        event.step,
+        event.attempt,
+        event.name,
+        event.input,
+        event.effect,
+        event.pool,
+    )
+    return replace(session, run=replace(run, open_calls=(*run.open_calls, call), calls=run.calls + 1))
+
+
+def _reported(
+    session: Session, event: ToolStarted | ToolProgress | ToolResultChunk | ToolRetry, cause: str | None
+) -> Session:
+    run = session.run
+    if run is None or cause is None:
+        return session
+    worker = event.worker if isinstance(event, ToolStarted) else None
+    calls = tuple(
+        replace(call, worker=worker or call.worker, reports=call.reports | {cause})
+        if call.call_id == event.call_id
+        else call
+        for call in run.open_calls
+    )
+    return replace(session, run=replace(run, open_calls=calls))
+
+
+def _tool_returned(session: Session, event: ToolResult) -> Session:
+    run = session.run
+    if run is None or all(call.call_id != event.call_id for call in run.open_calls):
+        return session
+    is_error = "false" if event.status in SUCCEEDED else "true"
+    block = (
+        f'{{"type":"tool_result","tool_use_id":"{event.call_id}",'
+        f'"content":{event.output},"status":"{event.status}","is_error":{is_error}}}'
+    )
+    return replace(
+        session,
+        messages=(*session.messages, Message("tool", run.run_id, None, Json(block))),
+        run=replace(run, open_calls=tuple(call for call in run.open_calls if call.call_id != event.call_id)),
+    )
+
+
+def _content(message: Json) -> Json:
+    try:
+        content = orjson.loads(message)["content"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        content = []  # a message of no shape of ours says nothing
+    return Json(orjson.dumps(content).decode())
