@@ -137,6 +137,10 @@ class Codec:
         shape, fields = self._read(value)
         return shape.kind, fields
 
+    def kind(self, value: bytes) -> type[object]:
+        """Tell a record's type by its frame alone, nothing decoded. Raises `Undecodable`, `UnknownSchema`."""
+        return self._shape(value).kind
+
     def encode(self, command: Command) -> bytes:
         """Encode a command. Raises `TooLarge`."""
         shape = self._shapes[type(command)]
@@ -156,10 +160,14 @@ class Codec:
             raise Undecodable(f"not the canonical encoding of a {shape.kind.__name__}")
         return cast("Command", shape.put_together(fields))
 
-    def _read(self, value: bytes) -> tuple[Shape, Fields]:
+    def _shape(self, value: bytes) -> Shape:
         shape = self._by_frame.get(value[: _frame_bytes(value)])
         if shape is None:
             raise UnknownSchema(f"unknown schema in frame {value[:SINGLE_OBJECT_BYTES].hex()}")
+        return shape
+
+    def _read(self, value: bytes) -> tuple[Shape, Fields]:
+        shape = self._shape(value)
         body = BytesIO(value)
         body.seek(len(shape.frame))
         try:
