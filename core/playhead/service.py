@@ -43,9 +43,7 @@ async def serve(services: Mapping[str, Service], *, stop: asyncio.Event, grace_s
             patience.reschedule(asyncio.get_running_loop().time() + grace_seconds)
     except TimeoutError:
         # Only `patience` can raise this bare; a service's own arrives in a group.
-        _log.warning(
-            "gave up on services that did not drain", services=sorted(unfinished), grace_seconds=grace_seconds
-        )
+        _log.warning("gave up on services that did not drain", services=sorted(unfinished), grace_seconds=grace_seconds)
     except BaseExceptionGroup as failures:
         alone = _only(failures)
         if alone is None:
