@@ -1,0 +1,336 @@
+"""The `playhead` command: flags, exit codes, and how errors are said. What a command does is elsewhere.
+
+Imports are inside the commands: `playhead --version` must not pay for a web stack.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from playhead_cli.flags import (
+    BROKER_WAIT_SECONDS,
+    DEFAULT_URL,
+    App,
+    AsJson,
+    Data,
+    Host,
+    Kafka,
+    MetricsPort,
+    Pools,
+    Port,
+    Session,
+    Url,
+    Wait,
+)
+
+if TYPE_CHECKING:
+    from playhead.settings import Settings
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="playhead",
+    help="An agent runtime whose only memory is an event log.",
+    epilog="Every flag --some-flag has a variable PLAYHEAD_SOME_FLAG. Exit codes: 0 done, 1 it failed, 2 wrong usage.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+topics_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Operate on the topics of a deployment.")
+app.add_typer(topics_app, name="topics")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"playhead {version('playhead')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(  # pyright: ignore[reportUnusedFunction]  typer calls it
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def dev(
+    app_path: Annotated[
+        str | None,
+        typer.Argument(metavar="[APP]", envvar="PLAYHEAD_APP", help="A Python file or module.", show_default=False),
+    ] = None,
+    port: Port = None,
+    host: Host = None,
+    data: Data = None,
+    scenario: Annotated[Path | None, typer.Option("--scenario", envvar="PLAYHEAD_SCENARIO", hidden=True)] = None,
+) -> None:
+    """Run everything in one process, on SQLite."""
+    from playhead_cli.dev import dev
+
+    settings = _settings(port=port, host=host, data=data, scenario=scenario)
+    _finish(_run(dev(app_path, settings), fast=True))
+
+
+@app.command()
+def demo() -> None:
+    """Show a session that survives the death of its process."""
+    from playhead_cli.demo import demo
+
+    _finish(_run(demo()))
+
+
+@app.command()
+def send(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to say.", show_default=False)],
+    session: Annotated[
+        str | None, typer.Option("--session", envvar="PLAYHEAD_SESSION", metavar="ID", help="Go on with a session.")
+    ] = None,
+    agent: Annotated[
+        str | None, typer.Option("--agent", envvar="PLAYHEAD_AGENT", metavar="NAME", help="Start one with this agent.")
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option("--mode", envvar="PLAYHEAD_MODE", help="While a run is going: queue, interrupt or reject."),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow/--no-follow", envvar="PLAYHEAD_FOLLOW", help="Show the answer as it comes.")
+    ] = True,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Say something and show the answer as it comes."""
+    from playhead_cli import talk
+    from playhead_cli.terminal import Terminal
+
+    if session and agent:
+        raise typer.BadParameter("a session keeps the agent that it began with", param_hint="--agent")
+    if mode is not None and (mode not in {"queue", "interrupt", "reject"} or not session):
+        raise typer.BadParameter("give queue, interrupt or reject, and --session", param_hint="--mode")
+    terminal = Terminal()
+    shown = talk.Follow(terminal, as_json=as_json, echo_user=False)
+    message = talk.Message(text, session, agent, mode)
+    try:
+        code = _run(talk.send(url, message, shown, wait=follow))
+    except KeyboardInterrupt:
+        shown.end()
+        terminal.note(_resume_with("the run goes on", shown.session, shown.cursor))
+        code = 1
+    _finish(code)
+
+
+@app.command()
+def tail(
+    session: Session,
+    after: Annotated[
+        str | None,
+        typer.Option("--after", envvar="PLAYHEAD_AFTER", metavar="CURSOR", help="Begin after this event."),
+    ] = None,
+    until_idle: Annotated[
+        bool, typer.Option("--until-idle", envvar="PLAYHEAD_UNTIL_IDLE", help="Stop when no run is going.")
+    ] = False,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """Show a session's stream, from its beginning or a cursor."""
+    from playhead.ids import parse_cursor, parse_session_id
+
+    from playhead_cli import talk
+    from playhead_cli.terminal import Terminal
+
+    parse_session_id(session)
+    cursor = None if after is None else str(parse_cursor(after))
+    terminal = Terminal()
+    shown = talk.Follow(terminal, as_json=as_json, session=session, cursor=cursor)
+    try:
+        code = _run(talk.tail(url, shown, until_idle=until_idle))
+    except KeyboardInterrupt:
+        shown.end()
+        terminal.note(_resume_with("stopped", session, shown.cursor))
+        code = 0
+    _finish(code)
+
+
+@app.command("ls")
+def list_sessions(
+    status: Annotated[
+        str | None,
+        typer.Option("--status", envvar="PLAYHEAD_STATUS", help="idle, running, waiting or closed."),
+    ] = None,
+    agent: Annotated[
+        str | None, typer.Option("--agent", envvar="PLAYHEAD_AGENT", metavar="NAME", help="Only those of this agent.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", envvar="PLAYHEAD_LIMIT", min=1, max=1000, help="At most.")] = 50,
+    cursor: Annotated[
+        str | None, typer.Option("--cursor", envvar="PLAYHEAD_CURSOR", help="Go on where the last page ended.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """List sessions, newest first."""
+    from playhead_cli import talk
+    from playhead_cli.terminal import Terminal
+
+    asked: dict[str, str | int | None] = {"status": status, "agent": agent, "limit": limit, "cursor": cursor}
+    params = {name: value for name, value in asked.items() if value is not None}
+    _finish(_run(talk.ls(url, Terminal(), params, as_json=as_json)))
+
+
+@app.command()
+def show(session: Session, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Show a session as it stands."""
+    from playhead.ids import parse_session_id
+
+    from playhead_cli import talk
+    from playhead_cli.terminal import Terminal
+
+    _finish(_run(talk.show(url, Terminal(), parse_session_id(session), as_json=as_json)))
+
+
+@app.command()
+def cancel(
+    session: Session,
+    run: Annotated[
+        str | None, typer.Option("--run", envvar="PLAYHEAD_RUN", metavar="ID", help="Only this run.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Stop a run, or all that a session does."""
+    from playhead.ids import parse_session_id
+
+    from playhead_cli import talk
+    from playhead_cli.terminal import Terminal
+
+    _finish(_run(talk.cancel(url, Terminal(), parse_session_id(session), run)))
+
+
+@app.command()
+def orchestrator(
+    app_path: App, kafka: Kafka = None, wait: Wait = BROKER_WAIT_SECONDS, metrics_port: MetricsPort = None
+) -> None:
+    """Run an orchestrator: calls the models, appends what happens."""
+    from playhead_cli.roles import orchestrator
+
+    settings = _settings(kafka=kafka, metrics_port=metrics_port)
+    _finish(_run(orchestrator(app_path, settings, wait_seconds=wait), fast=True))
+
+
+@app.command()
+def worker(
+    app_path: App,
+    kafka: Kafka = None,
+    pools: Pools = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option("--concurrency", envvar="PLAYHEAD_CONCURRENCY", help="Calls at a time.  [default: 32]", min=1),
+    ] = None,
+    wait: Wait = BROKER_WAIT_SECONDS,
+    metrics_port: MetricsPort = None,
+) -> None:
+    """Run tool calls of one pool or several (all of APP's by default)."""
+    from playhead_cli.roles import worker
+
+    settings = _settings(kafka=kafka, metrics_port=metrics_port, concurrency=concurrency)
+    _finish(_run(worker(app_path, settings, pools=tuple(pools or ()), wait_seconds=wait), fast=True))
+
+
+@app.command()
+def gateway(
+    kafka: Kafka = None,
+    port: Port = None,
+    host: Host = None,
+    wait: Wait = BROKER_WAIT_SECONDS,
+) -> None:
+    """Run a gateway: the HTTP side."""
+    from playhead_cli.roles import gateway
+
+    settings = _settings(kafka=kafka, port=port, host=host)
+    _finish(_run(gateway(settings, wait_seconds=wait), fast=True))
+
+
+@app.command()
+def doctor(kafka: Kafka = None, data: Data = None, pools: Pools = None) -> None:
+    """Check this machine and the deployment; each line says what to do."""
+    from playhead_cli.doctor import doctor
+    from playhead_cli.terminal import Terminal
+
+    _finish(_run(doctor(_settings(kafka=kafka, data=data), Terminal(), pools=tuple(pools or ()))))
+
+
+@topics_app.command("create")
+def topics_create(
+    kafka: Kafka = None,
+    pools: Pools = None,
+    partitions: Annotated[
+        int | None,
+        typer.Option(
+            "--partitions", envvar="PLAYHEAD_SESSION_PARTITIONS", min=1, help="Of session topics.  [default: 12]"
+        ),
+    ] = None,
+    wait: Wait = BROKER_WAIT_SECONDS,
+) -> None:
+    """Create the topics that a deployment needs; those that exist are left as they are."""
+    from playhead_cli.roles import create_topics
+    from playhead_cli.terminal import Terminal
+
+    settings = _settings(kafka=kafka, session_partitions=partitions)
+    _finish(_run(create_topics(settings, Terminal(), pools=tuple(pools or ("default",)), wait_seconds=wait)))
+
+
+def main() -> None:
+    """Run the command line. Errors that are ours are one line on stderr, and exit code 1."""
+    from playhead.errors import PlayheadError
+
+    try:
+        app()
+    except PlayheadError as error:
+        typer.echo(f"playhead: {error}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        # `playhead tail … | head` has what it wanted. Nothing may be flushed into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _run(work: Coroutine[Any, Any, int], *, fast: bool = False) -> int:
+    import asyncio
+
+    if not fast:
+        return asyncio.run(work)
+    from playhead_cli.compose import loop_factory
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(work)
+
+
+def _finish(code: int) -> None:
+    raise typer.Exit(code)
+
+
+def _settings(**flags: object) -> Settings:
+    """Read the settings; flags that were given win. A setting that cannot be is wrong usage."""
+    from playhead.settings import Settings
+    from pydantic import ValidationError
+
+    try:
+        return Settings.model_validate({name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = str(first["loc"][0]).upper()
+        raise typer.BadParameter(f"PLAYHEAD_{name}: {first['msg']}") from error
+
+
+def _resume_with(what: str, session: str | None, cursor: str | None) -> str:
+    if session is None:
+        return what
+    after = f" --after {cursor}" if cursor else ""
+    return f"{what}; resume with: playhead tail {session}{after}"
