@@ -5,7 +5,6 @@ import os
 import signal
 
 import pytest
-
 from playhead.service import serve, stop_on_signals
 
 
