@@ -1,0 +1,50 @@
+# Needs only make and Python 3.11 or newer; the first target that runs makes .venv and keeps it up to date.
+#
+#   make demo     a session that survives kill -9, shown live (no key, no network once installed)
+#   make test     every test; those that need a broker say so where there is neither Docker nor Java with Maven
+#   make check    format, lint, types, imports, schemas: under a minute
+#   make format   rewrite what `make check` would complain about
+#   make schemas  derive the Avro schemas from the classes
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$python"; break; }; done)
+# One stamp for each state of pyproject.toml and each interpreter: nothing is installed twice.
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml Makefile | cksum | cut -d' ' -f1)
+
+.PHONY: demo test check format schemas clean
+.DEFAULT_GOAL := test
+
+demo: $(STAMP)
+	$(BIN)/playhead demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -rs $(PYTEST_ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/python schemas/derive.py --check || { echo 'the schemas differ from the classes: run `make schemas`'; exit 1; }
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schemas: $(STAMP)
+	$(BIN)/python schemas/derive.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(STAMP):
+	@test -n "$(PYTHON)" || { echo 'Playhead needs Python 3.11 or newer: install it, and run make again.' >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo \
+		"$(PYTHON) comes without ensurepip: install your system's python3-venv package, and run make again." >&2; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[openai]' --group test --group check
+	@touch $@
