@@ -48,6 +48,8 @@ class ModelRequest:
     Blocks: `{"type": "text", "text"}`, `{"type": "thinking", "text", "signature"?}`,
     `{"type": "tool_use", "id", "name", "input"}`, `{"type": "tool_result", "tool_use_id", "content", "is_error"}` (its
     content any JSON value), and any other block that a client sent, passed through (`image`, …).
+
+    `attempt` counts the tries of this step from 1; providers need not know it.
     """
 
     model: str
@@ -56,6 +58,7 @@ class ModelRequest:
     tools: Sequence[ToolOffer] = ()
     max_tokens: int = 8192
     thinking_tokens: int | None = None
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)

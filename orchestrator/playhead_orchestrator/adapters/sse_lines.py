@@ -1,0 +1,49 @@
+"""From the bytes of an event stream, cut anywhere, to the data of its events. Pure; knows no provider.
+
+Only `data` is kept: the providers repeat an event's name in its JSON. Lines end with LF or CR LF; a lone CR, which the
+specification (WHATWG HTML 9.2.6) also allows, is sent by no provider, and reading it would mean looking at each byte.
+"""
+
+from __future__ import annotations
+
+__all__ = ["EVENT_BYTES_MAX", "EventTooLong", "SseLines"]
+
+EVENT_BYTES_MAX = 16 * 1024 * 1024
+"""The most bytes of one event that are held while its end has not come."""
+
+
+class EventTooLong(Exception):
+    """An event does not end within `EVENT_BYTES_MAX`."""
+
+
+class SseLines:
+    """Splits a stream into the data of its events, as they become whole."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[bytes] = []
+        self._held = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Take what came and give the data of the events that it ends. Raises `EventTooLong`."""
+        lines = (self._rest + chunk).split(b"\n") if self._rest else chunk.split(b"\n")
+        self._rest = lines.pop()
+        events: list[bytes] = []
+        for line in lines:
+            if line.startswith(b"data:"):
+                self._data.append(line)
+                self._held += len(line)
+            elif self._data and (not line or line == b"\r"):
+                events.append(self._event())
+        if len(self._rest) + self._held > EVENT_BYTES_MAX:
+            raise EventTooLong
+        return events
+
+    def end(self) -> list[bytes]:
+        """Give the event that the stream's end cut off from its blank line, if there is one: some servers forget it."""
+        return self.feed(b"\n\n")
+
+    def _event(self) -> bytes:
+        data, self._data, self._held = self._data, [], 0
+        # A JSON parser skips the space after the colon and the CR at the end, so one line needs no stripping.
+        return data[0][5:] if len(data) == 1 else b"\n".join(line[5:] for line in data)

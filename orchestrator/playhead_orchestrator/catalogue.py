@@ -1,0 +1,86 @@
+"""Which tools an agent can offer to the model now, and where their calls go.
+
+What a tool's team announced in `agent.catalog` wins; before any announcement, the definition that came with the app
+serves, so that an app whose tools live beside its agents needs nobody to have announced them first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import orjson
+from playhead.agents import Agent
+from playhead.codec import Codec
+from playhead.commands import AnnounceTool
+from playhead.errors import Undecodable
+from playhead.queue import Queue
+from playhead.telemetry import logger
+from playhead.tools import Tool
+
+from playhead_orchestrator.model import ToolOffer
+
+__all__ = ["TOOLS_MAX", "Catalogue", "Offered"]
+
+TOOLS_MAX = 10_000
+"""The most announced tools that are remembered."""
+
+log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A tool as the model sees it, and how its calls are delivered."""
+
+    offer: ToolOffer
+    effect: str
+    pool: str
+
+
+class Catalogue:
+    """Follows the announcements. `following` must run for as long as the catalogue is used."""
+
+    def __init__(self, agents: Iterable[Agent]) -> None:
+        self._own = {tool.name: _of_tool(tool) for agent in agents for tool in agent.tools if isinstance(tool, Tool)}
+        self._announced: dict[str, Offered] = {}
+        self.caught_up = asyncio.Event()
+
+    async def follow(self, queue: Queue, topic: str, codec: Codec) -> None:
+        """Read announcements for ever; `caught_up` is set when all that were there at the start are known."""
+        async with aclosing(queue.replay(topic, follow=True)) as batches:
+            async for messages in batches:
+                for message in messages:
+                    try:
+                        command = codec.command(message.value)
+                    except Undecodable as error:
+                        log.warning("skipped an announcement that cannot be read", key=message.key, error=str(error))
+                        continue
+                    if isinstance(command, AnnounceTool):
+                        self._learn(command)
+                if not messages:
+                    self.caught_up.set()
+
+    def offers(self, agent: Agent) -> dict[str, Offered]:
+        """Give the tools of an agent that are known now, by name."""
+        offers: dict[str, Offered] = {}
+        for tool in agent.tools:
+            name = tool if isinstance(tool, str) else tool.name
+            offered = self._announced.get(name) or self._own.get(name)
+            if offered is None:
+                log.warning("no worker has announced this tool yet: the model is not told of it", tool=name)
+            else:
+                offers[name] = offered
+        return offers
+
+    def _learn(self, announced: AnnounceTool) -> None:
+        if announced.name not in self._announced and len(self._announced) >= TOOLS_MAX:
+            log.warning("too many tools are announced: this one is not remembered", tool=announced.name)
+            return
+        offer = ToolOffer(announced.name, announced.description, orjson.loads(announced.input_schema))
+        self._announced[announced.name] = Offered(offer, announced.effect, announced.pool)
+
+
+def _of_tool(tool: Tool) -> Offered:
+    return Offered(ToolOffer(tool.name, tool.description, tool.input_schema), tool.effect, tool.pool)
