@@ -133,10 +133,9 @@ class Acts:
         agent = setting.agents.named(state.agent)
         model = setting.parts.models.get(state.model.partition(":")[0])
         if agent is None or model is None:
-            missing = f"agent {state.agent!r}" if agent is None else f"a provider for model {state.model!r}"
-            error = Failure(
-                "unknown_agent" if agent is None else "unknown_model", f"this deployment does not have {missing}"
-            )
+            error = Failure("unknown_model", f"this deployment has no provider for the model {state.model!r}")
+            if agent is None:
+                error = Failure("unknown_agent", f"this deployment no longer has an agent {state.agent!r}")
             await self._tell(Broke(effect.run_id, effect.step, effect.attempt, error, retryable=False))
             return
         offers = setting.catalogue.offers(agent)

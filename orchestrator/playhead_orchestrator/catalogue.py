@@ -43,7 +43,7 @@ class Catalogue:
     """Follows the announcements. `following` must run for as long as the catalogue is used."""
 
     def __init__(self, agents: Iterable[Agent]) -> None:
-        self._own = {tool.name: _of_tool(tool) for agent in agents for tool in agent.tools if isinstance(tool, Tool)}
+        self._own = {tool.name: _of_tool(tool) for agent in agents for tool in agent.own_tools}
         self._announced: dict[str, Offered] = {}
         self.caught_up = asyncio.Event()
 
@@ -65,8 +65,7 @@ class Catalogue:
     def offers(self, agent: Agent) -> dict[str, Offered]:
         """Give the tools of an agent that are known now, by name."""
         offers: dict[str, Offered] = {}
-        for tool in agent.tools:
-            name = tool if isinstance(tool, str) else tool.name
+        for name in agent.tool_names:
             offered = self._announced.get(name) or self._own.get(name)
             if offered is None:
                 log.warning("no worker has announced this tool yet: the model is not told of it", tool=name)
@@ -82,5 +81,5 @@ class Catalogue:
         self._announced[announced.name] = Offered(offer, announced.effect, announced.pool)
 
 
-def _of_tool(tool: Tool) -> Offered:
+def _of_tool(tool: Tool[..., object]) -> Offered:
     return Offered(ToolOffer(tool.name, tool.description, tool.input_schema), tool.effect, tool.pool)

@@ -1,8 +1,8 @@
 """One session's owner: takes inputs in order, makes their facts accepted, and then does what is pending.
 
 The core decides, this appends. Nothing outside the log is done before the event that says so is known to be accepted,
-and an owner that is superseded forgets the session at once. There is no recovery path: a new owner folds the log, appends
-that it took over, and does what is pending, which is what every owner does after every append.
+and an owner that is superseded forgets the session at once. There is no recovery path: a new owner folds the log,
+appends that it took over, and does what is pending, which is what every owner does after every append.
 """
 
 from __future__ import annotations
@@ -17,7 +17,20 @@ from dataclasses import dataclass
 import orjson
 from playhead.accept import Head, Record, genesis
 from playhead.codec import RECORD_BYTES_MAX, Context
-from playhead.commands import CancelRun, CloseSession, ListSession, Report, Request, Say, StartSession
+from playhead.commands import (
+    CancelRun,
+    CloseSession,
+    ListSession,
+    Report,
+    ReportChunk,
+    ReportProgress,
+    ReportResult,
+    ReportRetry,
+    ReportStarted,
+    Request,
+    Say,
+    StartSession,
+)
 from playhead.errors import Superseded, Undecodable
 from playhead.events import (
     Event,
@@ -61,6 +74,9 @@ PIECES_WAITING_MAX = 1024
 
 log = logger(__name__)
 
+Told = ReportStarted | ReportProgress | ReportChunk | ReportRetry | ReportResult
+"""The reports that may become facts: all but heartbeats."""
+
 Plan = list[tuple[tuple[Event, ...], str | None, str | None]]
 """What each input led to, with its cause and trace."""
 
@@ -72,7 +88,7 @@ class Item:
     `None` asks for nothing but to look at the session: it was found to have work open.
     """
 
-    given: Input | Request | Report | None
+    given: Input | Request | Told | None
     message: Message | None = None
 
 
@@ -129,7 +145,7 @@ class SessionOwner:
             self._acts.look(self._head)
 
     async def run(self) -> None:
-        """Own the session until cancelled. Raises `Superseded`; what was not dealt with then waits for the next `run`."""
+        """Own the session until cancelled. Raises `Superseded`: what was not dealt with waits for the next `run`."""
         # What acts of an earlier life said is void; what came from the queue is not.
         self._mailbox = deque(item for item in self._mailbox if item.message is not None or item.given is None)
         self._pieces = 0
@@ -233,10 +249,8 @@ class SessionOwner:
                 said = "".join(self._said)
                 blocks = Json(orjson.dumps([{"type": "text", "text": said}]).decode()) if said else None
                 return Asked(request, self._parts.owner, self._setting.agents.snapshot(request), blocks)
-            case None:
-                return None
-            case given if isinstance(given, Report):
-                return Reported(given)
+            case ReportStarted() | ReportProgress() | ReportChunk() | ReportRetry() | ReportResult() as report:
+                return Reported(report)
             case given:
                 return given
 
@@ -268,7 +282,7 @@ class SessionOwner:
                 meter.runs.labels(state.agent, wire_name(kind).removeprefix("run_")).inc(count)
 
     async def _list(self, state: Session) -> None:
-        """Keep the directory's line true. It is safe before any input is acknowledged, so no open work is ever missed."""
+        """Keep the directory's line true, before any input is acknowledged: so open work is never missed."""
         line = (state.status, bool(pending(state)))
         if not state.started or line == self._listed:
             return

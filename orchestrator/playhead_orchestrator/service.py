@@ -27,7 +27,6 @@ from playhead.errors import Superseded, Unavailable, Undecodable, UnknownSession
 from playhead.ids import SessionId
 from playhead.queue import Assigned, Member, Message, Revoked
 from playhead.telemetry import logger
-from playhead.tools import Tool
 
 from playhead_orchestrator.acting import Setting
 from playhead_orchestrator.catalogue import Catalogue
@@ -96,14 +95,15 @@ class Orchestrator:
                 await self._let_go(self._owners)
 
     def _pools(self) -> frozenset[str]:
-        return frozenset(tool.pool for agent in self._agents for tool in agent.tools if isinstance(tool, Tool))
+        return frozenset(tool.pool for agent in self._agents for tool in agent.own_tools)
 
     async def _announce(self) -> None:
         parts, now = self._parts, self._parts.clock()
         for agent in self._agents:
-            tools = tuple(tool if isinstance(tool, str) else tool.name for tool in agent.tools)
             is_default = agent is self._agents.default
-            command = AnnounceAgent(agent.name, agent.version, agent.model, agent.description, tools, is_default, now)
+            command = AnnounceAgent(
+                agent.name, agent.version, agent.model, agent.description, agent.tool_names, is_default, now
+            )
             await parts.queue.publish(parts.topics.catalog.name, f"agent/{agent.name}", parts.codec.encode(command))
 
     async def _take(self, member: Member) -> None:

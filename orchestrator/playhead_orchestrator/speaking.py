@@ -34,7 +34,7 @@ log = logger(__name__)
 def request_of(session: Session, agent: Agent, offers: Mapping[str, Offered], attempt: int) -> ModelRequest:
     """Make the request for the session's next message."""
     return ModelRequest(
-        model=session.model.partition(":")[2],
+        model=session.model.partition(":")[2] or session.model,
         instructions=agent.instructions,
         messages=messages_of(session),
         tools=tuple(offered.offer for offered in offers.values()),
@@ -109,7 +109,7 @@ def _answered(
         step=call.step,
         attempt=call.attempt,
         message=Json(orjson.dumps({"role": "assistant", "content": content}).decode()),
-        text="".join(block.get("text", "") for block in content if block.get("type") == "text"),
+        text="".join(str(block.get("text", "")) for block in content if block.get("type") == "text"),
         calls=calls,
         usage=finished.usage,
         stop_reason=finished.stop_reason,
