@@ -1,0 +1,89 @@
+"""Reading partitions from offsets: what is there, then what arrives, without a seam.
+
+It knows offsets and bytes; what the bytes mean is its callers' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from functools import partial
+
+from playhead.adapters.kafka.connection import Cluster, Lost
+from playhead.adapters.kafka.tail import Chunk, Sink, Tail
+from playhead.adapters.kafka.wire import OUT_OF_RANGE, Place, fetch_once, unpack
+
+__all__ = ["OutOfRange", "catch_up", "follow"]
+
+
+class OutOfRange(Exception):
+    """The partition does not have (any more, or yet) what is at this offset."""
+
+    def __init__(self, place: Place, offset: int) -> None:
+        self.place = place
+        self.offset = offset
+        super().__init__(f"{place[0]}[{place[1]}] has no offset {offset}")
+
+
+async def fetch(cluster: Cluster, place: Place, position: int) -> tuple[Chunk, int]:
+    """Fetch what is at an offset now, and where the partition ends. Raises `OutOfRange`, `NoTopic`, `Unavailable`."""
+
+    async def once() -> tuple[Chunk, int]:
+        part = await fetch_once(cluster, place, position)
+        if part.code == OUT_OF_RANGE:
+            raise OutOfRange(place, position)
+        records, after = unpack(part.data, position)
+        if after == position < part.end:
+            raise Lost(f"{place[0]}[{place[1]}] ends at {part.end}, but gave nothing from {position} on")
+        return Chunk(place, records, after), part.end
+
+    return await cluster.patiently(once)
+
+
+async def catch_up(cluster: Cluster, place: Place, position: int) -> AsyncGenerator[Chunk, None]:
+    """Yield what is stored from an offset on, to the end as it was when the last chunk was read; at least one chunk.
+
+    Raises `OutOfRange`, `NoTopic`, `Unavailable`.
+    """
+    while True:
+        chunk, end = await fetch(cluster, place, position)
+        yield chunk
+        position = chunk.after
+        if position >= end:
+            return
+
+
+async def follow(cluster: Cluster, tail: Tail, positions: dict[Place, int]) -> AsyncGenerator[Chunk, None]:
+    """Yield what is stored from these offsets on, then what arrives, for ever. Closing it frees all that it holds.
+
+    The first chunk of each partition comes at once, even if it is empty. Raises as `catch_up`.
+    """
+    sink = Sink()
+    positions = dict(positions)
+    try:
+        while True:
+            for place in positions:
+                behind = True
+                while behind:
+                    chunk, end = await fetch(cluster, place, positions[place])
+                    positions[place] = chunk.after
+                    behind = chunk.after < end
+                    yield chunk
+            for place in positions:
+                fed_from = await cluster.patiently(partial(tail.join, place, positions[place], sink))
+                while positions[place] < fed_from:  # others follow it already and were further
+                    chunk, _ = await fetch(cluster, place, positions[place])
+                    positions[place] = chunk.after
+                    yield chunk
+            while (arrived := await sink.take()) is not None:
+                if arrived.after <= positions[arrived.place]:
+                    continue
+                start = positions[arrived.place]
+                fresh = arrived.records
+                if fresh and fresh[0].offset < start:
+                    fresh = [record for record in fresh if record.offset >= start]
+                positions[arrived.place] = arrived.after
+                yield Chunk(arrived.place, fresh, arrived.after)
+            tail.leave(positions, sink)
+            sink.reset()
+    finally:
+        tail.leave(positions, sink)

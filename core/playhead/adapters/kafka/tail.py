@@ -1,0 +1,335 @@
+"""The live end of every partition that this process follows: one fetch session a node, whatever follows it.
+
+A long poll that is under way cannot be told of another partition. So a partition that joins is fetched by a second, brief
+poll (the express), until the long poll returns and takes it over; both may bring the same records, and the second copy
+is dropped by its offsets. Who follows gets what arrives through a bounded sink; one that does not keep up is told to read
+for itself and slows nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka.protocol.api import Response
+
+from playhead.adapters.kafka.connection import PATIENCE_SECONDS, Background, Cluster, Lost, NoTopic, backoff
+from playhead.adapters.kafka.wire import OUT_OF_RANGE, SESSIONLESS, Fetch, Place, Stored, parts, unpack
+from playhead.errors import PlayheadError, Unavailable
+
+__all__ = ["Chunk", "Sink", "Tail"]
+
+LONG_POLL_MS = 250
+EXPRESS_POLL_MS = 5
+
+SINK_BYTES_MAX = 4 * 1024 * 1024
+"""About how much one follower may leave unread before it has to read for itself."""
+
+RECORD_OVERHEAD_BYTES = 100
+EPOCH_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Records of one partition in order, whole batches, and the offset after them."""
+
+    place: Place
+    records: list[Stored]
+    after: int
+
+
+class Sink:
+    """Where one follower gets what arrives, from any number of partitions. Bounded."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[tuple[Chunk, int]] = deque()
+        self._bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._failure: Exception | None = None
+        self.overrun = False
+
+    def put(self, chunk: Chunk) -> None:
+        """Hand over what arrived; a follower too far behind gets nothing but the word that it is."""
+        if self.overrun:
+            return
+        size = sum(len(record.value) + RECORD_OVERHEAD_BYTES for record in chunk.records)
+        self._bytes += size
+        self._chunks.append((chunk, size))
+        if self._bytes > SINK_BYTES_MAX:
+            self.overtake()
+        self._wake()
+
+    def overtake(self) -> None:
+        """Tell the follower to read for itself."""
+        self.overrun = True
+        self._chunks.clear()
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """Say that nothing more will come, after what is there."""
+        self._failure = error
+        self._wake()
+
+    def reset(self) -> None:
+        """Begin again, with nothing in it."""
+        self._chunks.clear()
+        self._bytes = 0
+        self.overrun = False
+
+    async def take(self) -> Chunk | None:
+        """Wait for the next chunk; None says to read for yourself. Raises what the sink failed with."""
+        while not self._chunks:
+            if self.overrun:
+                return None
+            if self._failure is not None:
+                raise self._failure
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        chunk, size = self._chunks.popleft()
+        self._bytes -= size
+        return chunk
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+@dataclass(eq=False, slots=True)
+class Feed:
+    """One partition: where its next record will be, and who waits for it."""
+
+    place: Place
+    position: int
+    sinks: set[Sink] = field(default_factory=set[Sink])
+
+
+class Tail:
+    """All partitions that this process follows."""
+
+    def __init__(self, cluster: Cluster, background: Background) -> None:
+        self._cluster = cluster
+        self._background = background
+        self._feeds: dict[Place, Feed] = {}
+        self._lanes: dict[int, Lane] = {}
+
+    @property
+    def places(self) -> frozenset[Place]:
+        """The partitions that are followed now."""
+        return frozenset(self._feeds)
+
+    async def join(self, place: Place, position: int, sink: Sink) -> int:
+        """Feed a sink from now on; give the offset from which. Raises `NoTopic`, `Lost`."""
+        node = await self._cluster.leader(*place)
+        feed = self._feeds.get(place)
+        if feed is None:
+            feed = self._feeds[place] = Feed(place, position)
+            self._assign(feed, node)
+        feed.sinks.add(sink)
+        return feed.position
+
+    def leave(self, places: Iterable[Place], sink: Sink) -> None:
+        """Feed a sink no more, and forget the partitions that nobody follows."""
+        for place in places:
+            feed = self._feeds.get(place)
+            if feed is None:
+                continue
+            feed.sinks.discard(sink)
+            if not feed.sinks:
+                self._remove(feed)
+
+    def end(self, place: Place, error: Exception) -> None:
+        """Tell all who follow a partition that it is over."""
+        feed = self._feeds.get(place)
+        if feed is not None:
+            self._remove(feed)
+            for sink in feed.sinks:
+                sink.fail(error)
+
+    def deliver(self, feed: Feed, data: bytes) -> None:
+        """Hand what a fetch brought to all who follow the partition."""
+        try:
+            records, after = unpack(data, feed.position)
+        except Lost as error:
+            self.end(feed.place, Unavailable(f"{feed.place[0]} cannot be read: {error}"))
+            return
+        if after > feed.position:
+            feed.position = after
+            chunk = Chunk(feed.place, records, after)
+            for sink in feed.sinks:
+                sink.put(chunk)
+
+    def refuse(self, feed: Feed, code: int) -> None:
+        """Act on a partition that its node does not serve (any more)."""
+        if code == OUT_OF_RANGE:
+            # the log was cut at one end; the followers find out which when they read for themselves
+            self._remove(feed)
+            for sink in feed.sinks:
+                sink.overtake()
+            return
+        self._withdraw(feed)
+        self._background.start(self._relocate(feed))
+
+    def relocate(self, feeds: Iterable[Feed], leaders: dict[str, tuple[int, tuple[int, ...]]], node: int) -> None:
+        """Move the feeds whose leader is not this node (any more)."""
+        for feed in tuple(feeds):
+            topic, partition = feed.place
+            code, nodes = leaders.get(topic, (0, ()))
+            elsewhere = code == 0 and partition < len(nodes) and nodes[partition] not in (node, -1)
+            if code or elsewhere:
+                self.refuse(feed, code)
+
+    async def _relocate(self, feed: Feed) -> None:
+        self._cluster.forget(feed.place[0])
+        try:
+            node = await self._cluster.patiently(lambda: self._cluster.leader(*feed.place))
+        except (NoTopic, PlayheadError) as error:
+            if self._feeds.get(feed.place) is feed:
+                self.end(feed.place, error)
+            return
+        if self._feeds.get(feed.place) is feed:
+            self._assign(feed, node)
+
+    def _assign(self, feed: Feed, node: int) -> None:
+        lane = self._lanes.get(node)
+        if lane is None:
+            lane = self._lanes[node] = Lane(self, self._cluster, node)
+        for work in lane.add(feed):
+            self._background.start(work)
+
+    def _withdraw(self, feed: Feed) -> None:
+        for lane in self._lanes.values():
+            lane.remove(feed)
+
+    def _remove(self, feed: Feed) -> None:
+        del self._feeds[feed.place]
+        self._withdraw(feed)
+
+
+class Lane:
+    """The long poll and the express of one node."""
+
+    def __init__(self, tail: Tail, cluster: Cluster, node: int) -> None:
+        self._tail = tail
+        self._cluster = cluster
+        self._node = node
+        self._feeds: dict[Place, Feed] = {}
+        self._joining: dict[Place, Feed] = {}
+        self._asked: dict[Place, int] = {}
+        self._stale: set[Place] = set()
+        self._session = 0, 0
+        self._polling = False
+        self._expressing = False
+
+    def add(self, feed: Feed) -> list[Any]:
+        """Take a partition in; give the loops that must run for it and do not."""
+        self._joining[feed.place] = feed
+        if not self._polling:
+            self._polling = True
+            return [self._poll()]
+        if not self._expressing:
+            self._expressing = True
+            return [self._express()]
+        return []
+
+    def remove(self, feed: Feed) -> None:
+        """Let a partition go."""
+        if self._joining.get(feed.place) is feed:
+            del self._joining[feed.place]
+        if self._feeds.get(feed.place) is feed:
+            del self._feeds[feed.place]
+            self._stale.discard(feed.place)
+
+    async def _express(self) -> None:
+        try:
+            while self._joining:
+                asked = {place: feed.position for place, feed in self._joining.items()}
+                request = Fetch(asked.items(), wait_ms=EXPRESS_POLL_MS, session=SESSIONLESS)
+                try:
+                    response = await self._cluster.call(self._node, request, "express")
+                except Lost:
+                    return  # the long poll meets the same trouble and deals with it
+                self._dispatch(response, asked)
+        finally:
+            self._expressing = False
+
+    async def _poll(self) -> None:
+        tries = 0
+        loop = asyncio.get_running_loop()
+        answered = loop.time()
+        try:
+            while self._joining or self._feeds:
+                self._take_over()
+                request = self._request()
+                try:
+                    response = await self._cluster.call(self._node, request, "tail")
+                    self._continue(response)
+                except Lost as error:
+                    self._begin_again()
+                    if loop.time() - answered > PATIENCE_SECONDS:
+                        self._give_up(Unavailable(f"no answer from Kafka in {PATIENCE_SECONDS:.0f} s: {error}"))
+                    await asyncio.sleep(backoff(tries))
+                    tries += 1
+                    await self._look_elsewhere()
+                    continue
+                tries, answered = 0, loop.time()
+                self._dispatch(response, self._asked)
+        finally:
+            self._polling = False
+            self._begin_again()
+
+    def _take_over(self) -> None:
+        self._feeds.update(self._joining)
+        self._stale.update(self._joining)
+        self._joining.clear()
+
+    def _request(self) -> Fetch:
+        wanted = [(place, self._feeds[place].position) for place in self._stale]
+        dropped = [place for place in self._asked if place not in self._feeds] if self._session[0] else []
+        for place in dropped:
+            del self._asked[place]
+        self._asked.update(wanted)
+        self._stale.clear()
+        return Fetch(wanted, wait_ms=LONG_POLL_MS, session=self._session, dropped=dropped)
+
+    def _continue(self, response: Any) -> None:  # Any: aiokafka's response struct
+        if response.error_code:
+            raise Lost(f"the fetch session is over (code {response.error_code})")
+        number, epoch = response.session_id, self._session[1]
+        if number == 0:
+            self._begin_again()  # the broker has no room for sessions: ask for everything each time
+        else:
+            self._session = number, 1 if epoch >= EPOCH_MAX else epoch + 1
+
+    def _begin_again(self) -> None:
+        self._session = 0, 0
+        self._stale = set(self._feeds)
+
+    def _give_up(self, error: Exception) -> None:
+        for place in (*self._feeds, *self._joining):
+            self._tail.end(place, error)
+
+    async def _look_elsewhere(self) -> None:
+        try:
+            leaders = await self._cluster.metadata({topic for topic, _ in self._feeds})
+        except Lost:
+            return
+        self._tail.relocate(self._feeds.values(), leaders, self._node)
+
+    def _dispatch(self, response: Response, asked: dict[Place, int]) -> None:
+        for place, part in parts(response).items():
+            feed = self._feeds.get(place) or self._joining.get(place)
+            # an answer to an older question, about a partition that was left and followed again from before
+            if feed is None or asked.get(place, feed.position + 1) > feed.position:
+                continue
+            if part.code:
+                self._tail.refuse(feed, part.code)
+            elif part.data:
+                self._tail.deliver(feed, part.data)
+                if place in self._feeds:
+                    self._stale.add(place)

@@ -1,0 +1,216 @@
+"""Making, finding and removing topics, and a small stock of session topics made ahead.
+
+Creating a topic takes about 30 ms, however many are created with it. So sessions take theirs from a stock that one request
+refills in the background, and the topic's name is what names the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from aiokafka.protocol.admin import CreateTopicsRequest, DeleteTopicsRequest
+
+from playhead.adapters.kafka.connection import UNKNOWN_TOPIC, Background, Cluster, Lost
+from playhead.adapters.kafka.wire import BATCH_BYTES_MAX
+from playhead.errors import Misconfigured, PlayheadError, Unavailable
+from playhead.ids import SessionId, session_id
+from playhead.queue import Topics, TopicSpec
+
+__all__ = ["Stock", "TopicAdmin"]
+
+STOCK_SESSIONS = 16
+"""How many session topics are kept ready."""
+
+REFILL_MAX = 200
+"""The most session topics that one request creates."""
+
+VISIBLE_SECONDS = 10.0
+"""How long every broker has to learn of a topic that was created or deleted."""
+
+CLOSE_SECONDS = 3.0
+"""How long closing waits for the unused topics to be deleted."""
+
+VISIBLE_PAUSE_SECONDS = 0.003
+ADMIN_TIMEOUT_MS = 8000
+TOPICS_MAX = 500
+"""The most topics in one administrative request."""
+
+SESSION_INDEX_BYTES = 65_536
+"""Each index of a segment is mapped at this size; Kafka's 10 MiB is for topics of another kind."""
+
+EXISTS = 36
+REFUSED = frozenset({17, 29, 31, 37, 38, 39, 40, 42, 44})
+"""Invalid name, not authorized, invalid partitions, replication, assignment, config or request, policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTopic:
+    """A topic to create."""
+
+    name: str
+    partitions: int
+    settings: dict[str, str]
+
+
+class TopicAdmin:
+    """What is done to topics as a whole."""
+
+    def __init__(self, cluster: Cluster, topics: Topics) -> None:
+        self._cluster = cluster
+        self._topics = topics
+
+    async def create_sessions(self, sessions: Collection[SessionId]) -> None:
+        """Create the topics of sessions. Existing ones are left as they are. Raises `Unavailable`, `Misconfigured`."""
+        settings = self._settings() | {
+            "cleanup.policy": "delete",
+            "retention.ms": "-1",
+            "retention.bytes": "-1",
+            "segment.index.bytes": str(SESSION_INDEX_BYTES),
+        }
+        await self._create([NewTopic(self._topics.session(session), 1, settings) for session in sessions])
+
+    async def create(self, specs: Collection[TopicSpec]) -> None:
+        """Create fixed topics. Existing ones are left as they are. Raises `Unavailable`, `Misconfigured`."""
+        found = await self._cluster.patiently(lambda: self._cluster.metadata([spec.name for spec in specs]))
+        missing = [spec for spec in specs if found[spec.name][0] == UNKNOWN_TOPIC]
+        await self._create([NewTopic(spec.name, spec.partitions, self._of(spec)) for spec in missing])
+
+    async def delete(self, names: Sequence[str]) -> None:
+        """Delete topics, and wait until no broker knows them. Raises `Unavailable`, `Misconfigured`."""
+        for start in range(0, len(names), TOPICS_MAX):
+            some = list(names[start : start + TOPICS_MAX])
+            for name in some:
+                self._cluster.forget(name)
+            await self._cluster.patiently(lambda some=some: self._delete_once(some))
+            await self._everywhere(some, present=False)
+
+    async def _create(self, topics: Sequence[NewTopic]) -> None:
+        for start in range(0, len(topics), TOPICS_MAX):
+            some = topics[start : start + TOPICS_MAX]
+            await self._cluster.patiently(lambda some=some: self._create_once(some))
+            await self._everywhere([topic.name for topic in some], present=True)
+
+    async def _create_once(self, topics: Sequence[NewTopic]) -> None:
+        factor = self._cluster.connection.replication_factor or -1
+        wanted = [(topic.name, topic.partitions, factor, [], list(topic.settings.items())) for topic in topics]
+        request = CreateTopicsRequest(wanted, ADMIN_TIMEOUT_MS, False)
+        response = await self._cluster.call_any(request, "admin")
+        for name, code, message in response.topic_errors:
+            if code in REFUSED:
+                raise Misconfigured(f"topic {name} was refused: {message or f'code {code}'}")
+            if code not in (0, EXISTS):
+                raise Lost(f"topic {name} was not created: {message or f'code {code}'}")
+
+    async def _delete_once(self, names: list[str]) -> None:
+        response = await self._cluster.call_any(DeleteTopicsRequest(names, ADMIN_TIMEOUT_MS), "admin")
+        for name, code in response.topic_error_codes:
+            if code in REFUSED:
+                raise Misconfigured(f"deleting topic {name} was refused (code {code})")
+            if code not in (0, UNKNOWN_TOPIC):
+                raise Lost(f"topic {name} was not deleted (code {code})")
+
+    async def _everywhere(self, names: list[str], *, present: bool) -> None:
+        """Wait until every broker that answers knows topics, with their leaders, or none of them."""
+        try:
+            async with asyncio.timeout(VISIBLE_SECONDS):
+                for node in self._cluster.nodes:
+                    while not await self._agrees(node, names, present=present):
+                        await asyncio.sleep(VISIBLE_PAUSE_SECONDS)
+        except TimeoutError as error:
+            what = "appear on" if present else "vanish from"
+            raise Unavailable(f"topics did not {what} every broker in {VISIBLE_SECONDS:.0f} s") from error
+
+    async def _agrees(self, node: int, names: list[str], *, present: bool) -> bool:
+        try:
+            found = await self._cluster.metadata_from(node, names)
+        except Lost:
+            return True  # a broker that is away learns of them before it serves anybody again
+        if not present:
+            return all(code == UNKNOWN_TOPIC for code, _ in found.values())
+        if any(code or not leaders or min(leaders) < 0 for code, leaders in found.values()):
+            return False
+        for name, (_, leaders) in found.items():
+            self._cluster.learn(name, leaders)
+        return True
+
+    def _settings(self) -> dict[str, str]:
+        settings = {"max.message.bytes": str(BATCH_BYTES_MAX)}
+        replicas = self._cluster.connection.min_insync_replicas
+        if replicas is not None:
+            settings["min.insync.replicas"] = str(replicas)
+        return settings
+
+    def _of(self, spec: TopicSpec) -> dict[str, str]:
+        if spec.compacted:
+            return self._settings() | {"cleanup.policy": "compact"}
+        return self._settings() | {"cleanup.policy": "delete", "retention.ms": str(spec.kept_hours * 3_600_000)}
+
+
+class Stock:
+    """Session topics made ahead. It begins with the first session that asks, or with `warm`."""
+
+    def __init__(self, admin: TopicAdmin, background: Background, topics: Topics) -> None:
+        self._admin = admin
+        self._background = background
+        self._topics = topics
+        self._ready: deque[SessionId] = deque()
+        self._waiting: deque[asyncio.Future[SessionId]] = deque()
+        self._refilling = False
+
+    @property
+    def ready(self) -> tuple[SessionId, ...]:
+        """The sessions that nobody has taken yet."""
+        return tuple(self._ready)
+
+    def warm(self) -> None:
+        """Begin to fill the stock."""
+        if not self._refilling and len(self._ready) - len(self._waiting) <= STOCK_SESSIONS // 2:
+            self._refilling = True
+            self._background.start(self._refill())
+
+    async def take(self) -> SessionId:
+        """Give a session whose topic every broker knows. Raises `Unavailable`, `Misconfigured`."""
+        if self._ready and not self._waiting:
+            taken = self._ready.popleft()
+            self.warm()
+            return taken
+        waiter: asyncio.Future[SessionId] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        self.warm()
+        return await waiter
+
+    async def close(self) -> None:
+        """Delete the topics that nobody took. Raises `Unavailable`."""
+        unused = [self._topics.session(session) for session in self._ready]
+        self._ready.clear()
+        if unused:
+            try:
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._admin.delete(unused)
+            except TimeoutError as error:
+                raise Unavailable(f"{len(unused)} unused session topics could not be deleted") from error
+
+    async def _refill(self) -> None:
+        try:
+            while (lacking := STOCK_SESSIONS + len(self._waiting) - len(self._ready)) > 0:
+                made = [session_id(os.urandom(16)) for _ in range(min(lacking, REFILL_MAX))]
+                await self._admin.create_sessions(made)
+                self._ready.extend(made)
+                self._hand_out()
+        except PlayheadError as error:
+            for waiter in self._waiting:
+                if not waiter.done():
+                    waiter.set_exception(error)
+            self._waiting.clear()
+        finally:
+            self._refilling = False
+
+    def _hand_out(self) -> None:
+        while self._waiting and self._ready:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(self._ready.popleft())
