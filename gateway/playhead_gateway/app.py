@@ -1,0 +1,86 @@
+"""The HTTP application: routes, probes, and how errors look."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import cast
+
+from fastapi import FastAPI
+from playhead.errors import PlayheadError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from playhead_gateway.gateway import Gateway, GatewayParts
+from playhead_gateway.guard import Guard
+from playhead_gateway.probes import probe_routes
+from playhead_gateway.problems import Problem, problem_of, problem_response
+from playhead_gateway.routes import router_of
+
+__all__ = ["Gateway", "GatewayParts", "create_app"]
+
+CORS_REQUEST_HEADERS = (
+    "Authorization",
+    "Cache-Control",
+    "Content-Type",
+    "Idempotency-Key",
+    "Last-Event-ID",
+    "Traceparent",
+)
+CORS_RESPONSE_HEADERS = ("Content-Location", "Idempotency-Replayed", "Location", "Retry-After")
+
+
+def create_app(gateway: Gateway | GatewayParts) -> FastAPI:
+    """Make the application. Its lifespan runs the gateway; who runs that otherwise serves it without lifespan."""
+    serving = gateway if isinstance(gateway, Gateway) else Gateway(gateway)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
+        async with serving.running():
+            yield
+
+    app = FastAPI(title="Playhead", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.gateway = serving
+    limits = serving.limits
+    if limits.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=limits.allowed_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_RESPONSE_HEADERS,
+        )
+    app.add_middleware(Guard, limits=limits)
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(PlayheadError, _playhead_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.router.routes.extend(probe_routes(serving.telemetry, serving.checks))
+    app.include_router(router_of(serving))
+    return app
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    return problem_response(cast("Problem", error))
+
+
+async def _playhead_error(_: Request, error: Exception) -> Response:
+    problem = problem_of(cast("PlayheadError", error))
+    if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise error  # ours: logged at the edge
+    return problem_response(problem)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    found = cast("HTTPException", error)
+    path = request.url.path
+    match found.status_code:
+        case 404:
+            problem = Problem(404, "not-found", f"there is nothing at {path}")
+        case 405:
+            problem = Problem(405, "method-not-allowed", f"{request.method} is not for {path}", headers=found.headers)
+        case status:
+            problem = Problem(status, "refused", str(found.detail), headers=found.headers)
+    return problem_response(problem)

@@ -1,0 +1,153 @@
+"""What the compacted topics say: which tools and agents there are, and which sessions. Followed, bounded, in memory.
+
+It is a cache of what others announced: it may be behind, and it decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from playhead.codec import Codec
+from playhead.commands import AnnounceAgent, AnnounceTool, Command, ListSession
+from playhead.errors import Unavailable, Undecodable
+from playhead.ids import SessionId
+from playhead.queue import Message, Queue, Topics
+from playhead.telemetry import logger
+
+from playhead_gateway.limits import Limits
+
+__all__ = ["Catalog", "DirectoryPage"]
+
+RETRY_SECONDS_FIRST, RETRY_SECONDS_MAX = 0.2, 5.0
+
+_log = logger("playhead.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryPage:
+    """Some sessions, newest first, and where the next page starts, if there is one."""
+
+    sessions: tuple[ListSession, ...]
+    next_after: str | None
+
+
+class Catalog:
+    """The tables, and the coroutine that keeps them up to date."""
+
+    def __init__(self, queue: Queue, topics: Topics, codec: Codec, limits: Limits) -> None:
+        self._queue = queue
+        self._topics = topics
+        self._codec = codec
+        self._limits = limits
+        self._tools: dict[str, AnnounceTool] = {}
+        self._agents: dict[str, AnnounceAgent] = {}
+        self._sessions: dict[str, ListSession] = {}
+        self._ordered: list[ListSession] | None = None
+        self._behind = {topics.catalog.name, topics.sessions.name}
+
+    async def follow(self) -> None:
+        """Follow both topics until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_following(self._topics.catalog.name, self._announced), name="catalogue")
+            group.create_task(self._keep_following(self._topics.sessions.name, self._listed), name="directory")
+
+    def behind(self) -> str | None:
+        """Say what has not been read to its end yet, or None."""
+        return f"reading {', '.join(sorted(self._behind))}" if self._behind else None
+
+    @property
+    def tools(self) -> tuple[AnnounceTool, ...]:
+        """Every announced tool, by pool and name."""
+        return tuple(sorted(self._tools.values(), key=lambda tool: (tool.pool, tool.name)))
+
+    @property
+    def agents(self) -> tuple[AnnounceAgent, ...]:
+        """Every announced agent, by name."""
+        return tuple(sorted(self._agents.values(), key=lambda agent: agent.name))
+
+    @property
+    def default_agent(self) -> str | None:
+        """The name of the agent for sessions that name none, as far as it is known."""
+        return next((agent.name for agent in self.agents if agent.default), None)
+
+    def listed(self, session: SessionId) -> ListSession | None:
+        """Give the directory's line on a session."""
+        return self._sessions.get(session)
+
+    def page(self, *, status: str | None, agent: str | None, limit: int, after: str | None) -> DirectoryPage:
+        """List sessions, newest first, past the cursor that an earlier page gave: `<created_at>-<session>`."""
+        if self._ordered is None:
+            self._ordered = sorted(self._sessions.values(), key=_age)
+        start = 0 if after is None else bisect_right(self._ordered, _age_of(after), key=_age)
+        found: list[ListSession] = []
+        for line in self._ordered[start:]:
+            if status in (None, line.status) and agent in (None, line.agent):
+                if len(found) == limit:
+                    return DirectoryPage(tuple(found), f"{found[-1].created_at}-{found[-1].session}")
+                found.append(line)
+        return DirectoryPage(tuple(found), None)
+
+    async def _keep_following(self, topic: str, take: Callable[[Message, Command | None], None]) -> None:
+        pause = RETRY_SECONDS_FIRST
+        while True:
+            try:
+                async with aclosing(self._queue.replay(topic, follow=True)) as batches:
+                    async for batch in batches:
+                        for message in batch:
+                            self._take(message, take)
+                        if not batch:
+                            self._behind.discard(topic)
+                        pause = RETRY_SECONDS_FIRST
+            except Unavailable as error:
+                _log.warning("following a topic failed; trying again", topic=topic, error=str(error))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETRY_SECONDS_MAX)
+
+    def _take(self, message: Message, take: Callable[[Message, Command | None], None]) -> None:
+        try:
+            take(message, self._codec.command(message.value) if message.value else None)
+        except Undecodable as error:
+            where = f"{message.topic}/{message.partition}/{message.offset}"
+            _log.warning("skipped what is no announcement", where=where, error=str(error))
+
+    def _announced(self, message: Message, said: Command | None) -> None:
+        if isinstance(said, AnnounceTool):
+            self._tools[message.key] = said
+        elif isinstance(said, AnnounceAgent):
+            self._agents[message.key] = said
+        elif said is None:
+            self._tools.pop(message.key, None)
+            self._agents.pop(message.key, None)
+        for table in (self._tools, self._agents):
+            while len(table) > self._limits.catalog_max:
+                table.pop(next(iter(table)))
+
+    def _listed(self, message: Message, said: Command | None) -> None:
+        known = self._sessions.get(message.key)
+        if said is None:
+            self._sessions.pop(message.key, None)
+        elif isinstance(said, ListSession) and (known is None or _version(said) >= _version(known)):
+            # Put last again, so that the first is the one longest untouched.
+            self._sessions.pop(message.key, None)
+            self._sessions[message.key] = said
+        while len(self._sessions) > self._limits.directory_max:
+            self._sessions.pop(next(iter(self._sessions)))
+        self._ordered = None
+
+
+def _version(line: ListSession) -> tuple[int, int]:
+    """Order what is said of a session: a former owner may still speak."""
+    return line.epoch, line.last_seq
+
+
+def _age(line: ListSession) -> tuple[int, str]:
+    return -line.created_at, line.session
+
+
+def _age_of(cursor: str) -> tuple[int, str]:
+    created_at, _, session = cursor.partition("-")
+    return -int(created_at), session

@@ -1,0 +1,127 @@
+"""What the gateway is made of, and the questions that its routes ask. It speaks only to the ports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from playhead.accept import genesis
+from playhead.codec import Codec
+from playhead.errors import UnknownSession
+from playhead.ids import SessionId
+from playhead.log import SessionLog
+from playhead.queue import Queue, Topics
+from playhead.session import empty
+from playhead.telemetry import Telemetry
+
+from playhead_gateway.catalog import Catalog
+from playhead_gateway.fanout import Fanout, Opening
+from playhead_gateway.intake import Intake, Publisher
+from playhead_gateway.limits import Limits
+from playhead_gateway.problems import Problem
+from playhead_gateway.projections.sse import Projection
+from playhead_gateway.states import Folded, States
+
+__all__ = ["Gateway", "GatewayParts"]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayParts:
+    """What the composition root hands down. `clock` gives microseconds since the epoch, `entropy` 16 random bytes."""
+
+    log: SessionLog
+    queue: Queue
+    topics: Topics
+    codec: Codec
+    telemetry: Telemetry
+    clock: Callable[[], int]
+    entropy: Callable[[], bytes]
+    limits: Limits = field(default_factory=Limits)
+
+
+class Gateway:
+    """One gateway: what is open, what is known, and what can be asked."""
+
+    def __init__(self, parts: GatewayParts) -> None:
+        self.parts = parts
+        self.limits = parts.limits
+        self.telemetry = parts.telemetry
+        self.projection = Projection(parts.codec)
+        self.catalog = Catalog(parts.queue, parts.topics, parts.codec, parts.limits)
+        self.fanout = Fanout(parts.log, parts.codec, self.projection.frame, parts.limits)
+        self.states = States(parts.log, parts.codec, parts.limits)
+        publish = Publisher(parts.queue, parts.topics.requests.name, parts.codec)
+        self.intake = Intake(parts.log, publish, parts.entropy, parts.limits)
+        self._agents: OrderedDict[SessionId, str | None] = OrderedDict()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None, None]:
+        """Follow what must be followed while this is open; close every stream at its end."""
+        async with self.fanout, asyncio.TaskGroup() as group:
+            following = group.create_task(self.catalog.follow(), name="catalogue and directory")
+            try:
+                yield
+            finally:
+                following.cancel()
+
+    def drain(self) -> None:
+        """Stop being ready and send every viewer away, with its cursor and a time to come back."""
+        self.fanout.drain()
+
+    def checks(self) -> Mapping[str, str | None]:
+        """Name what readiness depends on."""
+        return {
+            "serving": "draining" if self.fanout.draining else None,
+            "catalog": self.catalog.behind(),
+        }
+
+    async def folded(self, session: SessionId) -> Folded:
+        """Give a session's state: as its open tail has it, else as its log says now."""
+        tail = self.fanout.known(session)
+        if tail is not None and tail.state is not None and tail.head is not None:
+            return Folded(tail.state, tail.head, 0)
+        return await self.states.at_end(session)
+
+    async def began(self, session: SessionId) -> Folded:
+        """Give the state of a session that `create` has just returned: nothing, unless a retry names an older one."""
+        try:
+            return await self.folded(session)
+        except UnknownSession:
+            return Folded(empty(session), genesis(session), 0)
+
+    async def status(self, opening: Opening) -> str:
+        """Say what a session is doing, for a viewer that is about to see for itself.
+
+        Exact where its tail was read from the start; else as the directory has it, which may be a moment behind, since
+        folding a long session again for every reconnect would cost more than the reconnect.
+        """
+        tail = opening.tail
+        if tail.closed:
+            return "closed"
+        if tail.state is not None:
+            return tail.state.status
+        line = self.catalog.listed(tail.session)
+        if line is not None:
+            return line.status
+        return (await self.states.at_end(tail.session)).state.status
+
+    def check_agent(self, agent: str | None) -> None:
+        """Refuse an agent that nobody serves, as far as is known. Raises `Problem`."""
+        known = [one.name for one in self.catalog.agents]
+        if agent is not None and known and agent not in known:
+            detail = f"no agent is named {agent!r}; there are: {', '.join(known)}"
+            raise Problem(422, "unknown-agent", detail, agents=known)
+
+    def remember_agent(self, session: SessionId, agent: str | None) -> str | None:
+        """Note which agent a new session is to have, until its log says so, and give its name if it is known."""
+        self._agents[session] = agent or self.catalog.default_agent
+        if len(self._agents) > self.limits.recent_max:
+            self._agents.popitem(last=False)
+        return self._agents[session]
+
+    def agent_of(self, session: SessionId) -> str | None:
+        """Give the agent of a session that was begun here and whose log is still empty."""
+        return self._agents.get(session)

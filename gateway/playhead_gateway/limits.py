@@ -1,0 +1,64 @@
+"""Every bound of the gateway, named. A test shortens what it must wait for; an operator rarely needs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Limits"]
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of anything the gateway takes on. `None` for hosts is any; no origins is no cross-origin browser."""
+
+    body_bytes_max: int = MIB
+    """The largest request body."""
+    content_bytes_max: int = 768 * KIB
+    """The largest message: the event made of it must fit into one record of the log."""
+    metadata_bytes_max: int = 64 * KIB
+    json_depth_max: int = 64
+
+    page_events: int = 500
+    """How many events a JSON page has unless the client says otherwise."""
+    page_events_max: int = 2_000
+    page_scanned_max: int = 20_000
+    """How many events one page with a filter looks at."""
+    directory_page: int = 50
+    directory_page_max: int = 500
+    directory_max: int = 20_000
+    """How many sessions the directory remembers; past that the ones longest untouched are forgotten."""
+    catalog_max: int = 5_000
+
+    heartbeat_seconds: float = 10.0
+    send_timeout_seconds: float = 30.0
+    """How long one write to a viewer may be stuck before the viewer is dropped."""
+    linger_seconds: float = 5.0
+    """How long a session stays open without viewers: a reconnect finds it warm."""
+    settle_seconds: float = 5.0
+    """How long a viewer whose cursor is ahead of this gateway waits for it to catch up."""
+    retry_ms: int = 2_000
+    retry_jitter_ms: int = 3_000
+    """Clients that are sent away together come back spread over this much more than `retry_ms`."""
+
+    ring_bytes_max: int = 16 * MIB
+    """What one open session keeps in memory to serve its viewers from."""
+    rings_bytes_max: int = 256 * MIB
+    """The same for all open sessions together."""
+    chunk_bytes_max: int = 64 * KIB
+    """The most that is written to a viewer at once."""
+    sessions_open_max: int = 5_000
+    viewers_max: int = 20_000
+
+    states_max: int = 1_000
+    states_bytes_max: int = 64 * MIB
+    """What is kept of folded sessions that nobody has open, in bytes of the records that they were folded from."""
+    recent_max: int = 10_000
+    """How many requests are remembered until the log shows them."""
+
+    allowed_hosts: tuple[str, ...] | None = None
+    """The `Host` names that are answered; the local mode names its own, against DNS rebinding."""
+    allowed_origins: tuple[str, ...] = ()
+    """The web origins that may call from a browser, exactly as in `Origin`."""

@@ -1,0 +1,77 @@
+"""What stands in a request's query and headers, checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from playhead.ids import BEGINNING, Cursor, parse_cursor
+from starlette.requests import Request
+
+from playhead_gateway.problems import Problem
+
+__all__ = ["choice", "cursor_of", "directory_cursor", "number", "trace_of", "types_of", "wants_stream"]
+
+DIRECTORY_CURSOR = re.compile(r"-?[0-9]{1,18}-ses_[0-9a-z]{26}")
+TYPE = re.compile(r"[a-z][a-z_]{0,63}")
+TYPES_MAX = 64
+TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def cursor_of(request: Request) -> Cursor:
+    """Read where a client is. `Last-Event-ID` wins: on a reconnect the URL still has the cursor it began with.
+
+    Raises `InvalidCursor`.
+    """
+    query = request.query_params
+    given = request.headers.get("last-event-id") or query.get("after") or query.get("last_event_id")
+    return parse_cursor(given) if given else BEGINNING
+
+
+def types_of(request: Request) -> frozenset[str]:
+    """Read which types of events are asked for; none is all. Raises `Problem`."""
+    named = frozenset(name for name in request.query_params.get("types", "").split(",") if name)
+    if len(named) > TYPES_MAX or not all(TYPE.fullmatch(name) for name in named):
+        raise _invalid("types", f"up to {TYPES_MAX} names of event types, such as `text_delta,run_completed`")
+    return named
+
+
+def number(request: Request, name: str, default: int, most: int) -> int:
+    """Read a count from 1 to `most`. Raises `Problem`."""
+    given = request.query_params.get(name)
+    if given is None:
+        return default
+    if not (given.isascii() and given.isdigit() and len(given) <= 9 and 1 <= int(given) <= most):
+        raise _invalid(name, f"a number from 1 to {most}")
+    return int(given)
+
+
+def choice(request: Request, name: str, among: Sequence[str]) -> str | None:
+    """Read one of some words. Raises `Problem`."""
+    given = request.query_params.get(name)
+    if given is not None and given not in among:
+        raise _invalid(name, f"one of {', '.join(among)}")
+    return given
+
+
+def directory_cursor(request: Request) -> str | None:
+    """Read the cursor of a page of the directory. Raises `Problem`."""
+    given = request.query_params.get("cursor")
+    if given is not None and not DIRECTORY_CURSOR.fullmatch(given):
+        raise _invalid("cursor", "the `next_cursor` of an earlier page")
+    return given
+
+
+def wants_stream(request: Request) -> bool:
+    """Tell whether the client takes a stream of events."""
+    return "text/event-stream" in request.headers.get("accept", "").lower()
+
+
+def trace_of(request: Request) -> str | None:
+    """Read the W3C `traceparent`. One that is malformed is ignored, as the specification has it."""
+    given = request.headers.get("traceparent", "")
+    return given if TRACEPARENT.fullmatch(given) else None
+
+
+def _invalid(name: str, wanted: str) -> Problem:
+    return Problem(400, "invalid-query", f"`{name}` must be {wanted}", parameter=name)

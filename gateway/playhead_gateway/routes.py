@@ -1,0 +1,209 @@
+"""The `/v1` routes: read the request, ask the gateway, answer. Each decision is somewhere else."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from playhead.errors import Unavailable
+from playhead.ids import RunId, SessionId, parse_session_id
+from playhead.session import empty
+from starlette.requests import Request
+from starlette.responses import Response
+
+from playhead_gateway.bodies import (
+    CancelBody,
+    CloseBody,
+    SayBody,
+    StartBody,
+    TaskBody,
+    idempotency_key,
+    json_text,
+    read_body,
+)
+from playhead_gateway.gateway import Gateway
+from playhead_gateway.intake import NewSession, Started
+from playhead_gateway.query import choice, directory_cursor, number, trace_of
+from playhead_gateway.views import (
+    View,
+    agent_view,
+    listed_view,
+    rendered,
+    session_view,
+    task_view,
+    tool_view,
+    without_none,
+)
+from playhead_gateway.watch import events_response, stream_response
+
+__all__ = ["router_of"]
+
+STATUSES = ("idle", "running", "waiting", "closed")
+
+
+def router_of(gateway: Gateway) -> APIRouter:
+    """Make the routes of a gateway."""
+    routes = Routes(gateway)
+    router = APIRouter()
+
+    def add(method: str, path: str, endpoint: object, *aliases: str) -> None:
+        for one in (path, *aliases):
+            router.add_api_route(
+                one,
+                endpoint,  # pyright: ignore[reportArgumentType] - every one is `async (Request) -> Response`
+                methods=[method],
+                response_model=None,
+                include_in_schema=one == path,
+            )
+
+    add("POST", "/v1/sessions", routes.start)
+    add("GET", "/v1/sessions", routes.directory)
+    add("GET", "/v1/sessions/{session}", routes.session)
+    add("POST", "/v1/sessions/{session}/messages", routes.say)
+    add("GET", "/v1/sessions/{session}/events", routes.events)
+    add("POST", "/v1/sessions/{session}/cancel", routes.cancel)
+    add("POST", "/v1/sessions/{session}/close", routes.close)
+    add("POST", "/v1/stream", routes.stream, "/agent/stream")
+    add("POST", "/v1/tasks", routes.start_task, "/agent/task")
+    add("GET", "/v1/tasks/{session}", routes.task, "/agent/task/{session}")
+    add("GET", "/v1/tools", routes.tools)
+    add("GET", "/v1/agents", routes.agents)
+    return router
+
+
+class Routes:
+    """The endpoints, one method a route."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._limits = gateway.limits
+
+    async def start(self, request: Request) -> Response:
+        """Begin a session, perhaps with a message."""
+        body = await read_body(request, StartBody, self._limits)
+        started = await self._start(request, body)
+        session = started.session
+        status, last_seq = ("idle" if started.message is None else "running"), 0
+        agent = self._gateway.agent_of(session)
+        if started.replayed:
+            folded = await self._gateway.began(session)
+            agent = folded.state.agent or agent
+            if folded.state.started:
+                status, last_seq = folded.state.status, folded.head.seq
+        shown: View = {"id": session, "agent": agent, "status": status, "last_seq": last_seq}
+        return _json(shown | _asked(started), 201, _replay(started.replayed) | {"Location": f"/v1/sessions/{session}"})
+
+    async def directory(self, request: Request) -> Response:
+        """List sessions, newest first."""
+        page = self._gateway.catalog.page(
+            status=choice(request, "status", STATUSES),
+            agent=request.query_params.get("agent"),
+            limit=number(request, "limit", self._limits.directory_page, self._limits.directory_page_max),
+            after=directory_cursor(request),
+        )
+        shown: View = {"sessions": [listed_view(line) for line in page.sessions], "next_cursor": page.next_after}
+        return _json(without_none(shown))
+
+    async def session(self, request: Request) -> Response:
+        """Show a session as its log says it is."""
+        session = _session(request)
+        folded = await self._gateway.folded(session)
+        view = session_view(folded.state, folded.head.cursor)
+        if not folded.state.started:
+            view["agent"] = self._gateway.agent_of(session)
+        return _json(view)
+
+    async def say(self, request: Request) -> Response:
+        """Take a message."""
+        session, key = _session(request), idempotency_key(request)
+        body = await read_body(request, SayBody, self._limits)
+        content = json_text(body.content, "a message", self._limits.content_bytes_max)
+        folded = await self._gateway.folded(session)
+        asked = await self._gateway.intake.say(folded.state, content, body.mode, key, trace_of(request))
+        shown: View = {"run_id": asked.run_id, "message_id": asked.message_id}
+        return _json(shown, 202, _replay(asked.replayed))
+
+    async def events(self, request: Request) -> Response:
+        """Show a session's events: as a stream to who accepts one, else as a page."""
+        return await events_response(self._gateway, _session(request), request)
+
+    async def cancel(self, request: Request) -> Response:
+        """Ask for a run, or for everything, to be stopped."""
+        session, key = _session(request), idempotency_key(request)
+        body = await read_body(request, CancelBody, self._limits)
+        folded = await self._gateway.folded(session)
+        if not folded.state.closed:
+            run = None if body.run_id is None else RunId(body.run_id)
+            await self._gateway.intake.cancel(session, run, key)
+        return _json(without_none({"id": session, "run_id": body.run_id}), 202)
+
+    async def close(self, request: Request) -> Response:
+        """Ask for a session to be ended. Closing a closed one changes nothing."""
+        session, key = _session(request), idempotency_key(request)
+        await read_body(request, CloseBody, self._limits)
+        folded = await self._gateway.folded(session)
+        if not folded.state.closed:
+            await self._gateway.intake.close(session, key)
+        return _json({"id": session}, 202)
+
+    async def stream(self, request: Request) -> Response:
+        """Begin a session with a message and answer with its stream."""
+        body = await read_body(request, TaskBody, self._limits)
+        if self._gateway.fanout.draining:
+            raise Unavailable("this gateway is draining")  # nothing was begun, and no EventSource sends a POST
+        started = await self._start(request, body)
+        return await stream_response(self._gateway, started, request)
+
+    async def start_task(self, request: Request) -> Response:
+        """Begin a session with a message and answer with its name: fire and poll."""
+        body = await read_body(request, TaskBody, self._limits)
+        started = await self._start(request, body)
+        session = started.session
+        view: View = {"id": session, "status": "queued"}
+        if started.replayed:
+            view = task_view((await self._gateway.began(session)).state)
+        headers = _replay(started.replayed) | {"Location": f"/v1/tasks/{session}"}
+        return _json(view | _asked(started), 202, headers)
+
+    async def task(self, request: Request) -> Response:
+        """Show how a task is getting on."""
+        folded = await self._gateway.folded(_session(request))
+        return _json(task_view(folded.state))
+
+    async def tools(self, _: Request) -> Response:
+        """List the tools that workers announced."""
+        return _json({"tools": [tool_view(tool) for tool in self._gateway.catalog.tools]})
+
+    async def agents(self, _: Request) -> Response:
+        """List the agents that orchestrators announced."""
+        return _json({"agents": [agent_view(agent) for agent in self._gateway.catalog.agents]})
+
+    async def _start(self, request: Request, body: StartBody | TaskBody) -> Started:
+        key = idempotency_key(request)
+        limits = self._limits
+        content = None if body.input is None else json_text(body.input, "a message", limits.content_bytes_max)
+        metadata = json_text(body.metadata, "metadata", limits.metadata_bytes_max)
+        self._gateway.check_agent(body.agent)
+        session = await self._gateway.intake.create(key)
+        state = empty(session) if key is None else (await self._gateway.began(session)).state
+        new = NewSession(body.agent, content, metadata)
+        started = await self._gateway.intake.start(state, new, key, trace_of(request))
+        if not started.replayed:
+            self._gateway.remember_agent(session, body.agent)
+        return started
+
+
+def _session(request: Request) -> SessionId:
+    return parse_session_id(str(request.path_params["session"]))
+
+
+def _asked(started: Started) -> View:
+    message = started.message
+    return {} if message is None else {"run_id": message.run_id, "message_id": message.message_id}
+
+
+def _replay(replayed: bool) -> dict[str, str]:
+    return {"Idempotency-Replayed": "true"} if replayed else {}
+
+
+def _json(view: View, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    all_headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
+    return Response(rendered(view), status, all_headers, "application/json")

@@ -1,0 +1,147 @@
+"""Serving an application over HTTP until told to stop: bind, say where, drain, close within the grace."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from math import ceil
+
+import uvicorn
+from playhead.errors import Misconfigured
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from playhead_gateway.app import create_app
+from playhead_gateway.gateway import Gateway, GatewayParts
+from playhead_gateway.stream import ABORT
+
+__all__ = ["Address", "serve", "serve_app"]
+
+BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen. Loopback unless somebody says otherwise; port 0 is any free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 4141
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """An application that can be drained, and what runs around it."""
+
+    app: ASGIApp
+    running: Callable[[], AbstractAsyncContextManager[None]]
+    drain: Callable[[], None]
+
+
+async def serve(
+    parts: GatewayParts,
+    where: Address,
+    *,
+    stop: asyncio.Event,
+    grace_seconds: float,
+    on_ready: Callable[[Address], None] = lambda _: None,
+) -> None:
+    """Serve a gateway until `stop` is set; then send viewers away and close, within the grace.
+
+    `on_ready` is told the address that is bound, once connections are accepted. Raises `Misconfigured`.
+    """
+    gateway = Gateway(parts)
+    served = Served(create_app(gateway), gateway.running, gateway.drain)
+    await _serve(served, where, stop, grace_seconds, on_ready)
+
+
+async def serve_app(
+    app: Starlette,
+    where: Address,
+    *,
+    stop: asyncio.Event,
+    grace_seconds: float = 1.0,
+    on_ready: Callable[[Address], None] = lambda _: None,
+) -> None:
+    """Serve another application in the same way, such as the probes of a role. Raises `Misconfigured`."""
+
+    @asynccontextmanager
+    async def running() -> AsyncGenerator[None, None]:
+        async with app.router.lifespan_context(app):
+            yield
+
+    await _serve(Served(app, running, lambda: None), where, stop, grace_seconds, on_ready)
+
+
+async def _serve(
+    served: Served,
+    where: Address,
+    stop: asyncio.Event,
+    grace_seconds: float,
+    on_ready: Callable[[Address], None],
+) -> None:
+    listening = await _bind(where)
+    bound = Address(where.host, listening.getsockname()[1])
+    config = uvicorn.Config(
+        served.app,
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, ceil(grace_seconds)),
+    )
+    server = Server(config, lambda: on_ready(bound))
+    async with served.running(), asyncio.TaskGroup() as group:
+        group.create_task(server.serve(sockets=[listening]), name=f"http on {bound}")
+        await stop.wait()
+        served.drain()
+        server.should_exit = True
+
+
+class Server(uvicorn.Server):
+    """Uvicorn that leaves signals to whom they belong, and says when it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Capture none."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets=sockets)
+        self._on_ready()
+
+
+class Connection(HttpToolsProtocol):
+    """A connection that a response can drop: closing in order waits for a client that may never read on."""
+
+    def on_message_begin(self) -> None:
+        """Begin a request's scope."""
+        super().on_message_begin()
+        self.scope["extensions"] = {ABORT: self._abort}  # pyright: ignore[reportGeneralTypeIssues] - typed without functions
+
+    def _abort(self) -> None:
+        self.transport.abort()
+
+
+async def _bind(where: Address) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as error:
+        advice = "choose another with --port, or stop what listens there"
+        raise Misconfigured(f"cannot listen on {where}: {error.strerror or error}; {advice}") from error
