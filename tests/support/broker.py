@@ -1,13 +1,14 @@
 """A real Apache Kafka for tests, benchmarks and manual runs, however this machine can have one.
 
 Tried in order: the address in `PLAYHEAD_TEST_KAFKA`; Docker, by testcontainers, if an engine answers; Apache Kafka from
-Maven Central on the local Java 17 or later. The third needs nothing but `java` and `mvn`: the jars are fetched once into a
-cache folder (`PLAYHEAD_CACHE`, or `.cache` in the repository). `python -m tests.support.broker` prints the address of a
-broker and keeps it until it is told to end.
+Maven Central on the local Java 17 or later. The third needs nothing but `java` and `mvn`: the jars are fetched once
+into a cache folder (`PLAYHEAD_CACHE`, or `.cache` in the repository). `python -m tests.support.broker` prints the
+address of a broker and keeps it until it is told to end.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import re
@@ -18,12 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-__all__ = ["Broker", "NoBroker", "open_broker"]
+__all__ = ["Broker", "NoBroker"]
 
 KAFKA_VERSION = "4.1.0"
 JAVA_MINIMUM = 17
@@ -72,50 +71,63 @@ class NoBroker(Exception):
 
 
 class Broker:
-    """A broker that tests may kill, freeze and restart on the same port with the same data."""
+    """A broker, started in whichever way is there.
 
-    def __init__(self, jars: Path, folder: Path) -> None:
-        self._jars = jars
-        self._folder = folder
-        self._properties = folder / "server.properties"
+    One of `own` is always a local process, so that a test may kill, freeze and restart it on the same port with the
+    same data; what was found elsewhere cannot be.
+    """
+
+    def __init__(self, *, own: bool = False) -> None:
+        self._own = own
+        self._container: Any = None
+        self._jars: Path | None = None
+        self._folder: Path | None = None
+        self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
-        self.bootstrap = f"127.0.0.1:{self.port}"
-        self._properties.write_text(PROPERTIES.format(port=self.port, controller=_free_port(), data=folder / "data"))
-        cluster = self._java("kafka.tools.StorageTool", "random-uuid").strip()
-        # an id that begins with a dash would be read as an option
-        self._java("kafka.tools.StorageTool", "format", "--standalone", f"-t={cluster}", "-c", str(self._properties))
+        self.bootstrap = ""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def start(self) -> None:
-        """Start the broker and wait until it accepts connections."""
-        with (self._folder / "broker.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                ["java", *HEAP, "-cp", f"{self._jars}/*", "kafka.Kafka", str(self._properties)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-            )
-        deadline = time.monotonic() + START_SECONDS
-        while not _accepts(self.port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                tail = (self._folder / "broker.log").read_text(errors="replace")[-2000:]
-                raise NoBroker(f"Apache Kafka did not start:\n{tail}")
-            time.sleep(0.05)
+        """Start the broker and wait until it accepts connections. Raises `NoBroker`."""
+        if not self._own and self._folder is None:
+            given = os.environ.get("PLAYHEAD_TEST_KAFKA", "")
+            self._container = None if given else _container()
+            if given or self._container is not None:
+                self.bootstrap = given or str(self._container.get_bootstrap_server())
+                return
+        if self._folder is None:
+            self._prepare()
+        self._launch()
 
     def stop(self) -> None:
-        """End the broker in order."""
+        """End the broker in order; its data stays."""
+        if self._container is not None:
+            self._container.stop()
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the broker as a power failure would."""
+        """End the broker as a power failure would; its data stays."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
         """Kill the broker if it runs, and start it on the same port with the same data."""
         self.kill()
-        self.start()
+        self._launch()
+
+    def close(self) -> None:
+        """End the broker and remove its data."""
+        if self._container is not None:
+            self._container.stop()
+        self.kill()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
 
     def freeze(self) -> None:
         """Stop the broker from running, its connections still open."""
@@ -124,6 +136,39 @@ class Broker:
     def thaw(self) -> None:
         """Let a frozen broker run on."""
         self._signal(signal.SIGCONT)
+
+    def _prepare(self) -> None:
+        self._jars = _jars()
+        self._folder = Path(tempfile.mkdtemp(prefix="playhead-kafka-"))
+        atexit.register(self.close)
+        self._port = _free_port()
+        self.bootstrap = f"127.0.0.1:{self._port}"
+        properties = PROPERTIES.format(port=self._port, controller=_free_port(), data=self._folder / "data")
+        (self._folder / "server.properties").write_text(properties)
+        cluster = self._java("kafka.tools.StorageTool", "random-uuid").strip()
+        # with `=`, because an id may begin with a dash
+        path = str(self._folder / "server.properties")
+        self._java("kafka.tools.StorageTool", "format", "--standalone", f"--cluster-id={cluster}", "-c", path)
+
+    def _launch(self) -> None:
+        if self._folder is None:
+            raise NoBroker("this broker is not ours to restart")
+        with (self._folder / "broker.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["java", *HEAP, "-cp", f"{self._jars}/*", "kafka.Kafka", str(self._folder / "server.properties")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # no other thread runs Python between fork and exec here, and a JVM left behind is worse
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not _accepts(self._port):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                tail = (self._folder / "broker.log").read_text(errors="replace")[-2000:]
+                raise NoBroker(f"Apache Kafka did not start:\n{tail}")
+            time.sleep(0.05)
 
     def _signal(self, number: int) -> None:
         if self._process is not None:
@@ -149,33 +194,6 @@ class Broker:
         return done.stdout
 
 
-@contextmanager
-def open_broker(*, own: bool = False) -> Generator[tuple[str, Broker | None]]:
-    """Give the address of a broker, and the broker itself where it is ours to kill; end it afterwards.
-
-    With `own` only the third way is taken: the caller wants to kill it. Raises `NoBroker`.
-    """
-    given = os.environ.get("PLAYHEAD_TEST_KAFKA")
-    if given and not own:
-        yield given, None
-        return
-    container = None if own else _container()
-    if container is not None:
-        try:
-            yield container.get_bootstrap_server(), None
-        finally:
-            container.stop()
-        return
-    jars = _jars()
-    with tempfile.TemporaryDirectory(prefix="playhead-kafka-", ignore_cleanup_errors=True) as folder:
-        broker = Broker(jars, Path(folder))
-        broker.start()
-        try:
-            yield broker.bootstrap, broker
-        finally:
-            broker.kill()
-
-
 def _container() -> Any:  # Any: testcontainers' Kafka module comes untyped
     if shutil.which("docker") is None:
         return None
@@ -185,10 +203,11 @@ def _container() -> Any:  # Any: testcontainers' Kafka module comes untyped
         return None
     if answer.returncode:
         return None
-    from testcontainers.kafka import KafkaContainer  # noqa: PLC0415 - an engine is there, so it is worth its import
+    from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415 - only where an engine is
 
     try:
-        return KafkaContainer(f"apache/kafka:{KAFKA_VERSION}").start()
+        container: Any = KafkaContainer().with_kraft().with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false")
+        return container.start()
     except Exception as error:  # noqa: BLE001 - an engine without the image, or without rights: the next way may do
         print(f"docker answers but gives no Kafka: {error}", file=sys.stderr)  # noqa: T201
         return None
@@ -253,8 +272,8 @@ def _main() -> None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    with open_broker() as (bootstrap, _):
-        print(bootstrap, flush=True)  # noqa: T201
+    with Broker() as broker:
+        print(broker.bootstrap, flush=True)  # noqa: T201
         while True:
             signal.pause()
 

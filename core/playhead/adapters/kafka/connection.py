@@ -1,8 +1,8 @@
 """A cluster as the other modules see it: nodes to call, leaders to find, errors by what they mean.
 
-It speaks through aiokafka's connections and protocol, but keeps no set of topics and refreshes nothing in the background:
-a topic is asked for when somebody needs it, remembered while it is used, and never asked for again once forgotten. It
-knows nothing of sessions, groups or records.
+It speaks through aiokafka's connections and protocol, but keeps no set of topics and refreshes nothing in the
+background: a topic is asked for when somebody needs it, remembered while it is used, and never asked for again once
+forgotten. It knows nothing of sessions, groups or records.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.conn import create_conn  # pyright: ignore[reportUnknownVariableType] - half annotated
 from aiokafka.errors import KafkaError, SaslAuthenticationFailed
 from aiokafka.protocol.api import Request
 from aiokafka.protocol.metadata import MetadataRequest
@@ -70,7 +70,8 @@ class NoTopic(Exception):
 class KafkaConnection:
     """How to reach a cluster, and what to ask of it for the topics that are made.
 
-    `replication_factor` None is the broker's default. `session_timeout_ms` is how long a group waits for a silent member.
+    `replication_factor` None is the broker's default. `session_timeout_ms` is how long a group waits for a silent
+    member.
     """
 
     bootstrap: str
@@ -146,7 +147,7 @@ class Cluster:
         self._security = connection.security()
         self._bootstrap = _addresses(connection.bootstrap)
         self._nodes: dict[int, Address] = {}
-        self._connections: dict[tuple[int | Address, str], AIOKafkaConnection] = {}
+        self._connections: dict[tuple[int | Address, str], Any] = {}  # Any: aiokafka's connections
         self._connecting: dict[tuple[int | Address, str], asyncio.Lock] = {}
         self._leaders: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         self._turn = 0
@@ -282,7 +283,7 @@ class Cluster:
             reason = str(error) or type(error).__name__
             raise Lost(f"{address.host}:{address.port}: {reason}") from error
 
-    async def _connected(self, place: int | Address, address: Address, purpose: str) -> AIOKafkaConnection:
+    async def _connected(self, place: int | Address, address: Address, purpose: str) -> Any:
         key = place, purpose
         found = self._connections.get(key)
         if found is not None and found.connected():

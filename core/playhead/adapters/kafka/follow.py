@@ -12,7 +12,7 @@ from playhead.adapters.kafka.connection import Cluster, Lost
 from playhead.adapters.kafka.tail import Chunk, Sink, Tail
 from playhead.adapters.kafka.wire import OUT_OF_RANGE, Place, fetch_once, unpack
 
-__all__ = ["OutOfRange", "catch_up", "follow"]
+__all__ = ["OutOfRange", "catch_up", "fetch", "follow"]
 
 
 class OutOfRange(Exception):

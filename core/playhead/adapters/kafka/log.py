@@ -1,8 +1,8 @@
 """The session log on Kafka, one topic a session.
 
-An append goes out without reading: if its batch was stored just where the head said, nobody wrote in between and it is in
-the log by construction. Otherwise, and whenever the outcome is unknown, the tail is read and the chain decides. It knows
-nothing of what events say.
+An append goes out without reading: if its batch was stored just where the head said, nobody wrote in between and it is
+in the log by construction. Otherwise, and whenever the outcome is unknown, the tail is read and the chain decides. This
+module knows nothing of what events say.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from playhead.accept import Head, Record, accept, advance, genesis
-from playhead.adapters.kafka.connection import PATIENCE_SECONDS, Cluster, Lost, NoTopic, backoff
+from playhead.adapters.kafka.connection import Cluster, Lost, NoTopic, backoff
 from playhead.adapters.kafka.follow import OutOfRange, catch_up, follow
-from playhead.adapters.kafka.tail import Tail
+from playhead.adapters.kafka.tail import Chunk, Tail
 from playhead.adapters.kafka.topics import Stock, TopicAdmin
 from playhead.adapters.kafka.wire import (
     EARLIEST,
@@ -123,7 +123,7 @@ class KafkaLog:
     def _place(self, session: SessionId) -> Place:
         return self._topics.session(session), 0
 
-    def _follow(self, place: Place, head: Head):
+    def _follow(self, place: Place, head: Head) -> AsyncGenerator[Chunk, None]:
         return follow(self._cluster, self._tail, {place: head.position})
 
     # --- appending when something came between -----------------------------------------------------------------

@@ -65,7 +65,7 @@ class GroupMember(ConsumerRebalanceListener):
         self._cluster = cluster
         self._group = group
         self._topics = frozenset(topics)
-        self._consumer = _consumer(cluster, group)
+        self._consumer: Any = _consumer(cluster, group)  # Any: aiokafka's methods are half annotated
         self._background = Background()
         self._news: deque[Assigned | Revoked] = deque()
         self._batch: list[Message] = []
@@ -126,7 +126,10 @@ class GroupMember(ConsumerRebalanceListener):
                 progress.finish(message.offset)
         self._room.set()
 
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+    # aiokafka awaits what these return but annotates None
+    async def on_partitions_revoked(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, revoked: Iterable[TopicPartition]
+    ) -> None:
         """Tell the application, wait until it has let go, and commit what it finished."""
         lost = frozenset(partition for _, partition in revoked)
         if not lost:
@@ -144,7 +147,9 @@ class GroupMember(ConsumerRebalanceListener):
         await self._commit()
         self._progress = {}
 
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+    async def on_partitions_assigned(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, assigned: Iterable[TopicPartition]
+    ) -> None:
         """Learn what is finished already, then tell the application what it was given."""
         places: list[Place] = [(topic, partition) for topic, partition in assigned]
         finished = await self._finished(places)

@@ -1,7 +1,7 @@
 """Which messages of a partition are done with, and how that is written into a group's commit.
 
-Pure. A commit names the first message that is not done; those done after it ride along in the commit's metadata, so that
-whoever takes the partition over does not run them again.
+Pure. A commit names the first message that is not done; those done after it ride along in the commit's metadata, so
+that whoever takes the partition over does not run them again.
 """
 
 from __future__ import annotations

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
-from typing import Literal
+from typing import Any, Literal
 
 from aiokafka.partitioner import DefaultPartitioner
 
 from playhead.adapters.kafka.connection import Cluster, NoTopic
-from playhead.adapters.kafka.follow import OutOfRange, catch_up, follow
+from playhead.adapters.kafka.follow import OutOfRange, fetch, follow
 from playhead.adapters.kafka.member import GroupMember
 from playhead.adapters.kafka.tail import Chunk, Tail
 from playhead.adapters.kafka.topics import TopicAdmin
@@ -21,7 +21,7 @@ from playhead.queue import Member, Message, TopicSpec
 
 __all__ = ["KafkaQueue"]
 
-PARTITIONER = DefaultPartitioner()
+PARTITIONER: Any = DefaultPartitioner()  # Any: not annotated
 """Kafka's own: murmur2 of the key. Stateless."""
 
 
@@ -76,30 +76,20 @@ class KafkaQueue:
         """Yield what is kept of a topic (or some partitions of it), then, with `follow`, what arrives."""
         there = range(await self._partitions(topic))
         places: list[Place] = [(topic, number) for number in there if partitions is None or number in partitions]
-        positions = {place: await self._edge(place, EARLIEST if since == "beginning" else LATEST) for place in places}
-        caught_up = False
-        while True:
-            try:
-                for place in places if not caught_up else ():
-                    async for chunk in catch_up(self._cluster, place, positions[place]):
-                        positions[place] = chunk.after
-                        if chunk.records:
-                            yield _messages(chunk)
-                if not caught_up:
-                    caught_up = True
-                    yield ()
-                if not follow:
-                    return
-                async with aclosing(self._follow(positions)) as chunks:
+        try:
+            positions = {
+                place: await self._edge(place, EARLIEST if since == "beginning" else LATEST) for place in places
+            }
+            async with aclosing(self._kept(positions)) as chunks:
+                async for chunk in chunks:
+                    yield _messages(chunk)
+            yield ()
+            if follow:
+                async with aclosing(self._arriving(positions)) as chunks:
                     async for chunk in chunks:
-                        positions[chunk.place] = chunk.after
-                        if chunk.records:
-                            yield _messages(chunk)
-            except OutOfRange as error:
-                # retention was quicker than the reader: what is kept now is what there is to read
-                positions[error.place] = await self._edge(error.place, EARLIEST)
-            except NoTopic as error:
-                raise _missing(topic) from error
+                        yield _messages(chunk)
+        except NoTopic as error:
+            raise _missing(topic) from error
 
     async def partition_of(self, topic: str, key: str) -> int:
         """Tell which partition of a topic the messages of a key are in."""
@@ -114,8 +104,33 @@ class KafkaQueue:
     async def _edge(self, place: Place, which: int) -> int:
         return await self._cluster.patiently(lambda: end_of(self._cluster, place, which))
 
-    def _follow(self, positions: dict[Place, int]) -> AsyncGenerator[Chunk, None]:
-        return follow(self._cluster, self._tail, positions)
+    async def _kept(self, positions: dict[Place, int]) -> AsyncGenerator[Chunk, None]:
+        """Yield what is kept now, partition by partition, and move the positions on."""
+        for place in tuple(positions):
+            behind = True
+            while behind:
+                try:
+                    chunk, end = await fetch(self._cluster, place, positions[place])
+                except OutOfRange:
+                    positions[place] = await self._edge(place, EARLIEST)
+                    continue
+                positions[place] = chunk.after
+                behind = chunk.after < end
+                if chunk.records:
+                    yield chunk
+
+    async def _arriving(self, positions: dict[Place, int]) -> AsyncGenerator[Chunk, None]:
+        """Yield what arrives after the positions, for ever."""
+        while True:
+            try:
+                async with aclosing(follow(self._cluster, self._tail, positions)) as chunks:
+                    async for chunk in chunks:
+                        positions[chunk.place] = chunk.after
+                        if chunk.records:
+                            yield chunk
+            except OutOfRange as error:
+                # retention was quicker than the reader: what is kept now is what there is to read
+                positions[error.place] = await self._edge(error.place, EARLIEST)
 
 
 def _partition(key: bytes, partitions: int) -> int:

@@ -1,9 +1,9 @@
 """The live end of every partition that this process follows: one fetch session a node, whatever follows it.
 
-A long poll that is under way cannot be told of another partition. So a partition that joins is fetched by a second, brief
-poll (the express), until the long poll returns and takes it over; both may bring the same records, and the second copy
-is dropped by its offsets. Who follows gets what arrives through a bounded sink; one that does not keep up is told to read
-for itself and slows nobody.
+A long poll that is under way cannot be told of another partition. So a partition that joins is fetched by a second,
+brief poll (the express), until the long poll returns and takes it over; both may bring the same records, and the second
+copy is dropped by its offsets. Who follows gets what arrives through a bounded sink; one that does not keep up is told
+to read for itself and slows nobody.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Making, finding and removing topics, and a small stock of session topics made ahead.
 
-Creating a topic takes about 30 ms, however many are created with it. So sessions take theirs from a stock that one request
-refills in the background, and the topic's name is what names the session.
+Creating a topic takes about 30 ms, however many are created with it. So sessions take theirs from a stock that one
+request refills in the background, and the topic's name is what names the session.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aiokafka.protocol.admin import CreateTopicsRequest, DeleteTopicsRequest
 
@@ -96,7 +97,9 @@ class TopicAdmin:
 
     async def _create_once(self, topics: Sequence[NewTopic]) -> None:
         factor = self._cluster.connection.replication_factor or -1
-        wanted = [(topic.name, topic.partitions, factor, [], list(topic.settings.items())) for topic in topics]
+        wanted: list[Any] = [  # Any: aiokafka annotates the tuple with one field
+            (topic.name, topic.partitions, factor, [], list(topic.settings.items())) for topic in topics
+        ]
         request = CreateTopicsRequest(wanted, ADMIN_TIMEOUT_MS, False)
         response = await self._cluster.call_any(request, "admin")
         for name, code, message in response.topic_errors:
@@ -118,7 +121,7 @@ class TopicAdmin:
         try:
             async with asyncio.timeout(VISIBLE_SECONDS):
                 for node in self._cluster.nodes:
-                    while not await self._agrees(node, names, present=present):
+                    while not await self._agrees(node, names, present=present):  # noqa: ASYNC110 - brokers send no word
                         await asyncio.sleep(VISIBLE_PAUSE_SECONDS)
         except TimeoutError as error:
             what = "appear on" if present else "vanish from"

@@ -158,7 +158,7 @@ def unpack(data: bytes, since: int) -> tuple[list[Stored], int]:
             if batch is None:
                 break
             if not batch.validate_crc():
-                raise Lost(f"a batch at offset {batch.base_offset} does not match its checksum")
+                raise Lost(f"the batch after offset {after} does not match its checksum")
             after = max(after, batch.next_offset)
             if batch.is_control_batch:
                 continue

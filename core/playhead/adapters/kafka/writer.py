@@ -140,9 +140,10 @@ class Writer:
                 elif code:
                     self._fail((topic, partition), batches, misplaced(self._cluster, topic, code))
                 else:
+                    first = int(offset)
                     for batch in batches:
-                        _settle(batch, int(offset))
-                        offset += len(batch.entries)
+                        _settle(batch, first)
+                        first += len(batch.entries)
         for place, batches in gathered.items():
             self._fail(place, batches, Lost("the answer leaves the partition out"))
 
