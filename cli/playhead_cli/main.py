@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from playhead.settings import Settings
 
 __all__ = ["app", "main"]
+
+BEGAN = time.monotonic()
+"""When the process began, near enough: what `ready in …` is counted from."""
 
 app = typer.Typer(
     name="playhead",
@@ -67,7 +71,7 @@ def _root(  # pyright: ignore[reportUnusedFunction]  typer calls it
 def dev(
     app_path: Annotated[
         str | None,
-        typer.Argument(metavar="[APP]", envvar="PLAYHEAD_APP", help="A Python file or module.", show_default=False),
+        typer.Argument(metavar="APP", envvar="PLAYHEAD_APP", help="A Python file or module.", show_default=False),
     ] = None,
     port: Port = None,
     host: Host = None,
@@ -78,7 +82,7 @@ def dev(
     from playhead_cli.dev import dev
 
     settings = _settings(port=port, host=host, data=data, scenario=scenario)
-    _finish(_run(dev(app_path, settings), fast=True))
+    _finish(_run(dev(app_path, settings, began=BEGAN), fast=True))
 
 
 @app.command()
@@ -220,8 +224,8 @@ def orchestrator(
     """Run an orchestrator: calls the models, appends what happens."""
     from playhead_cli.roles import orchestrator
 
-    settings = _settings(kafka=kafka, metrics_port=metrics_port)
-    _finish(_run(orchestrator(app_path, settings, wait_seconds=wait), fast=True))
+    settings = _cluster(kafka=kafka, metrics_port=metrics_port)
+    _finish(_run(orchestrator(app_path, settings, wait_seconds=wait, began=BEGAN), fast=True))
 
 
 @app.command()
@@ -236,11 +240,11 @@ def worker(
     wait: Wait = BROKER_WAIT_SECONDS,
     metrics_port: MetricsPort = None,
 ) -> None:
-    """Run tool calls of one pool or several (all of APP's by default)."""
+    """Run a tool worker: runs the calls of its pools."""
     from playhead_cli.roles import worker
 
-    settings = _settings(kafka=kafka, metrics_port=metrics_port, concurrency=concurrency)
-    _finish(_run(worker(app_path, settings, pools=tuple(pools or ()), wait_seconds=wait), fast=True))
+    settings = _cluster(kafka=kafka, metrics_port=metrics_port, concurrency=concurrency)
+    _finish(_run(worker(app_path, settings, pools=tuple(pools or ()), wait_seconds=wait, began=BEGAN), fast=True))
 
 
 @app.command()
@@ -253,13 +257,13 @@ def gateway(
     """Run a gateway: the HTTP side."""
     from playhead_cli.roles import gateway
 
-    settings = _settings(kafka=kafka, port=port, host=host)
-    _finish(_run(gateway(settings, wait_seconds=wait), fast=True))
+    settings = _cluster(kafka=kafka, port=port, host=host)
+    _finish(_run(gateway(settings, wait_seconds=wait, began=BEGAN), fast=True))
 
 
 @app.command()
 def doctor(kafka: Kafka = None, data: Data = None, pools: Pools = None) -> None:
-    """Check this machine and the deployment; each line says what to do."""
+    """Check this machine and the deployment."""
     from playhead_cli.doctor import doctor
     from playhead_cli.terminal import Terminal
 
@@ -282,7 +286,7 @@ def topics_create(
     from playhead_cli.roles import create_topics
     from playhead_cli.terminal import Terminal
 
-    settings = _settings(kafka=kafka, session_partitions=partitions)
+    settings = _cluster(kafka=kafka, session_partitions=partitions)
     _finish(_run(create_topics(settings, Terminal(), pools=tuple(pools or ("default",)), wait_seconds=wait)))
 
 
@@ -327,6 +331,13 @@ def _settings(**flags: object) -> Settings:
         first = error.errors(include_input=False, include_url=False)[0]
         name = str(first["loc"][0]).upper()
         raise typer.BadParameter(f"PLAYHEAD_{name}: {first['msg']}") from error
+
+
+def _cluster(**flags: object) -> Settings:
+    settings = _settings(**flags)
+    if not settings.kafka:
+        raise typer.BadParameter("give HOST:PORT, or set PLAYHEAD_KAFKA", param_hint="--kafka")
+    return settings
 
 
 def _resume_with(what: str, session: str | None, cursor: str | None) -> str:

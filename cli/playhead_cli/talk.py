@@ -17,7 +17,7 @@ from typing import Any
 from playhead_cli.client import Gateway, open_gateway
 from playhead_cli.render import Event, Piece, Renderer, clean, compact, text_of
 from playhead_cli.terminal import Terminal
-from playhead_cli.watch import Dropped, Ended, Opened, Patience, Seen, Told, watch
+from playhead_cli.watch import Dropped, Ended, Opened, Patience, Seen, Told, seq_of, watch
 
 __all__ = ["Follow", "Message", "cancel", "ls", "send", "show", "tail"]
 
@@ -105,7 +105,7 @@ async def _say(gateway: Gateway, message: Message, follow: Follow) -> str:
         return str(made["run_id"])
     # What is told from here on is told after what is there now; the run's own events are all later.
     state = await gateway.get(f"/v1/sessions/{message.session}")
-    follow.session, follow.cursor = message.session, str(state["last_seq"])
+    follow.session, follow.cursor = message.session, str(state.get("cursor", state["last_seq"]))
     body = {"content": message.text} | ({"mode": message.mode} if message.mode else {})
     said = await gateway.post(f"/v1/sessions/{message.session}/messages", body, key=key)
     return str(said["run_id"])
@@ -115,20 +115,19 @@ async def tail(url: str, follow: Follow, *, until_idle: bool) -> int:
     """Show a session's stream, to its end or, with `until_idle`, until no run is going or waiting to go."""
     async with open_gateway(url) as gateway, aclosing(follow.events(gateway)) as stream:
         last_seq = 0
-        idle = False
         async for seen in stream:
             match seen:
                 case Opened():
-                    last_seq, idle = seen.last_seq, seen.status in {"idle", "closed"}
-                    behind = int((follow.cursor or "0").partition("-")[0]) < last_seq
-                    if until_idle and idle and not behind:
-                        return 0
-                case Told() if until_idle and seen.event["seq"] >= last_seq:
-                    if idle or (seen.event["type"] in RUN_ENDS and await _is_idle(gateway, follow)):
-                        follow.end()
-                        return 0
+                    last_seq = seen.last_seq
+                    may_be_idle = 0 < last_seq <= (seq_of(follow.cursor) or 0)
+                case Told():
+                    seq = seen.event["seq"]
+                    may_be_idle = seq == last_seq or (seq > last_seq and seen.event["type"] in RUN_ENDS)
                 case _:
-                    pass
+                    may_be_idle = False
+            if until_idle and may_be_idle and await _is_idle(gateway, follow):
+                break
+        follow.end()
     return 0
 
 

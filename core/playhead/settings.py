@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     kafka_username: str | None = None
     kafka_password: SecretStr | None = None
     kafka_ca_file: Path | None = None
+    kafka_replication_factor: int | None = Field(None, ge=1)
+    """Copies of each topic that is made; the broker's default unless set. Three is what survives a broker."""
+    kafka_min_insync_replicas: int | None = Field(None, ge=1)
     topic_prefix: str = Field("agent", pattern=r"^[A-Za-z0-9._-]{1,100}$")
     session_partitions: int = Field(12, ge=1, le=1000)
     pool_partitions: int = Field(24, ge=1, le=1000)

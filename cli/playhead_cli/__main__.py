@@ -1,0 +1,5 @@
+"""`python -m playhead_cli` is `playhead`."""
+
+from playhead_cli.main import main
+
+main()

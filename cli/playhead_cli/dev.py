@@ -1,0 +1,90 @@
+"""`playhead dev`: every role as a task of one process, on SQLite. The same code as in a deployment, above the ports."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from playhead.errors import Misconfigured
+from playhead.loading import App, load_app
+from playhead.settings import Settings
+
+from playhead_cli import compose
+from playhead_cli.lease import lease_key_in
+from playhead_cli.running import begin_logging, run
+
+__all__ = ["dev"]
+
+DEV_GRACE_SECONDS = 3.0
+"""Whoever presses Ctrl-C waits no longer than this: what is cut off goes on at the next start."""
+
+DEFAULT_PORT = 4141
+
+
+async def dev(reference: str | None, settings: Settings, *, began: float) -> int:
+    """Serve an app, or without one the built-in example, until told to stop."""
+    settings = settings.model_copy(update={"grace_seconds": min(settings.grace_seconds, DEV_GRACE_SECONDS)})
+    begin_logging(settings)
+    app = compose.example_app(settings, os.environ) if reference is None else load_app(reference)
+    if not app.agents:
+        raise Misconfigured(f"{reference} defines no agent: make one with `Agent(…)`")
+    with _alone_in(settings.data):
+        async with (
+            compose.open_embedded(settings) as store,
+            compose.open_models(app.agents, settings) as models,
+        ):
+            deployment = compose.Deployment(settings, store)
+            pools = compose.pools_of(app.tools)
+            topics = settings.topics
+            await store.queue.prepare(*topics.fixed, *compose.pool_topics(topics, pools))
+            addresses: list[str] = []
+            services = {
+                "orchestrator": compose.orchestrator_service(
+                    deployment, app.agents, models, lease_key_in(settings.data)
+                ),
+                **compose.worker_services(deployment, app.tools, pools),
+                "gateway": compose.gateway_service(deployment, lambda address: addresses.append(str(address))),
+            }
+            return await run(services, lambda: _lines(app, settings, addresses[0]), settings, began)
+
+
+def _lines(app: App, settings: Settings, address: str) -> Sequence[str]:
+    models = ", ".join(sorted({agent.model for agent in app.agents}))
+    hint = "  (set ANTHROPIC_API_KEY for a real one)" if models == "scripted" else ""
+    url = "" if address.endswith(f":{DEFAULT_PORT}") else f" --url http://{address}"
+    tools = "  ".join(tool.name for tool in app.tools)
+    return (
+        f"playhead {version('playhead')}  dev   log {settings.data / 'log.db'}   model {models}{hint}",
+        f'  api       http://{address}/v1   try: playhead send "What time is it in Oslo?"{url}',
+        f"  agents    {'  '.join(agent.name for agent in app.agents)}",
+        f"  tools     {len(app.tools)}  {tools}".rstrip(),
+    )
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Generator[None, None, None]:
+    """Hold a data folder. Raises `Misconfigured` if another process does, or if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "dev.lock").open("a+")
+    except OSError as error:
+        raise Misconfigured(
+            f"the data folder {folder} cannot be written ({error.strerror}): give another with --data"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read(20).strip() or "unknown"
+            raise Misconfigured(
+                f"another `playhead dev` (process {holder}) uses {folder}: stop it, or give another folder with --data"
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

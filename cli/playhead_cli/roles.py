@@ -1,0 +1,99 @@
+"""`playhead orchestrator`, `worker`, `gateway`: one role a process, on Kafka. And the topics that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+
+from playhead.errors import Misconfigured
+from playhead.loading import load_app
+from playhead.settings import Settings
+
+from playhead_cli import compose
+from playhead_cli.lease import lease_key_of
+from playhead_cli.running import begin_logging, run
+from playhead_cli.terminal import Terminal
+
+__all__ = ["create_topics", "gateway", "orchestrator", "worker"]
+
+METRICS_OFF = -1
+
+
+async def orchestrator(reference: str, settings: Settings, *, wait_seconds: float, began: float) -> int:
+    """Run an orchestrator for the agents of an app."""
+    begin_logging(settings)
+    key, app = lease_key_of(settings), load_app(reference)
+    if not app.agents:
+        raise Misconfigured(f"{reference} defines no agent: make one with `Agent(…)`")
+    async with (
+        compose.open_cluster(settings, client="orchestrator", wait_seconds=wait_seconds) as store,
+        compose.open_models(app.agents, settings) as models,
+    ):
+        deployment = compose.Deployment(settings, store)
+        pools = compose.pools_of(app.tools)
+        await store.queue.prepare(*settings.topics.fixed, *compose.pool_topics(settings.topics, pools))
+        services = {"orchestrator": compose.orchestrator_service(deployment, app.agents, models, key)}
+        what = f"orchestrator   agents {'  '.join(agent.name for agent in app.agents)}"
+        return await _run(deployment, services, what, began)
+
+
+async def worker(reference: str, settings: Settings, *, pools: Sequence[str], wait_seconds: float, began: float) -> int:
+    """Run a worker for pools of an app's tools; without any named, for all of them."""
+    begin_logging(settings)
+    app = load_app(reference)
+    if not app.tools:
+        raise Misconfigured(f"{reference} defines no tool: decorate a function with `@tool`")
+    wanted = tuple(pools) or tuple(compose.pools_of(app.tools))
+    async with compose.open_cluster(settings, client="worker", wait_seconds=wait_seconds) as store:
+        deployment = compose.Deployment(settings, store)
+        await store.queue.prepare(*settings.topics.fixed, *compose.pool_topics(settings.topics, wanted))
+        services = compose.worker_services(deployment, app.tools, wanted)
+        tools = "  ".join(tool.name for tool in app.tools if tool.pool in wanted)
+        return await _run(deployment, services, f"worker   pools {'  '.join(sorted(wanted))}   tools {tools}", began)
+
+
+async def gateway(settings: Settings, *, wait_seconds: float, began: float) -> int:
+    """Run a gateway. It answers the probes on its own port."""
+    begin_logging(settings)
+    async with compose.open_cluster(settings, client="gateway", wait_seconds=wait_seconds) as store:
+        deployment = compose.Deployment(settings, store)
+        await store.queue.prepare(*settings.topics.fixed)
+        store.warm()
+        addresses: list[str] = []
+        services = {"gateway": compose.gateway_service(deployment, lambda address: addresses.append(str(address)))}
+
+        def lines() -> Sequence[str]:
+            return _lines(settings, "gateway", f"api       http://{addresses[0]}/v1")
+
+        return await run(services, lines, settings, began)
+
+
+async def create_topics(settings: Settings, terminal: Terminal, *, pools: Sequence[str], wait_seconds: float) -> int:
+    """Create the topics of a deployment that are not there, and say which there are."""
+    begin_logging(settings)
+    specs = (*settings.topics.fixed, *compose.pool_topics(settings.topics, pools))
+    async with compose.open_cluster(settings, client="topics", wait_seconds=wait_seconds) as store:
+        before = {state.spec.name: state.partitions for state in (await store.describe(specs)).topics}
+        await store.queue.prepare(*specs)
+        for state in (await store.describe(specs)).topics:
+            how = "there already" if before[state.spec.name] else "created"
+            terminal.line(f"{state.spec.name}  {state.partitions} partitions  {how}")
+    return 0
+
+
+async def _run(deployment: compose.Deployment, services: Mapping[str, compose.Running], what: str, began: float) -> int:
+    settings = deployment.settings
+    addresses: list[str] = []
+    beside: dict[str, compose.Running] = {}
+    if settings.metrics_port != METRICS_OFF:
+        beside["probes"] = compose.probes_service(deployment, services, lambda address: addresses.append(str(address)))
+
+    def lines() -> Sequence[str]:
+        probes = f"probes    http://{addresses[0]}/readyz  /livez  /metrics" if addresses else "probes    off"
+        return _lines(settings, what, probes)
+
+    return await run({**services, **beside}, lines, settings, began)
+
+
+def _lines(settings: Settings, what: str, where: str) -> Sequence[str]:
+    return (f"playhead {version('playhead')}  {what}   kafka {settings.kafka}", f"  {where}")
