@@ -1,0 +1,234 @@
+"""The load client: one process, the same code for every system, and cheap enough not to be what it measures.
+
+It posts to `/v1/stream`, reads the clock before it looks at what came, and counts a run only if each delta the model
+wrote arrived exactly once and in order. What the model and the tools took is asked of the provider and subtracted, so
+that what is left is what the system under test added.
+
+It refuses to know which system it talks to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import secrets
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
+
+import httptools
+import orjson
+import uvloop
+
+from bench.scenarios import AGENTS, SAMPLES, parse
+
+__all__ = ["Report", "main"]
+
+RUN_SECONDS_MAX = 120.0
+STAMP = re.compile(r"@([0-9]{19})")
+NOT_EVENTS = {"ready"}
+"""Frames that say something about the connection and nothing about the run: they are not its first event."""
+ENDS = {"run_completed", "run_failed", "run_cancelled"}
+
+
+@dataclass(slots=True)
+class Run:
+    """What one client saw of one run, in nanoseconds of the monotonic clock."""
+
+    token: str
+    posted: int = 0
+    first_event: int = 0
+    first_delta: int = 0
+    ended: int = 0
+    last_stamp: int = 0
+    delays: list[int] = field(default_factory=list[int])
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class Report:
+    """What one call of the client measured, in milliseconds. Only whole runs are in it; the rest are `problems`."""
+
+    runs: int
+    wall_seconds: list[float]
+    """Of each batch: from the first request until the last run ended."""
+    delta_ms: list[float]
+    """From the model's write of a delta to the client's read of it, one figure a delta."""
+    first_event_ms: list[float]
+    """From the POST to the first event of the stream."""
+    first_delta_ms: list[float]
+    """From the POST to the first delta, without the time that the model took for it."""
+    overhead_ms: list[float]
+    """From the POST to the end of the run, without the model's time and the tools' time."""
+    late_ms: float
+    """The latest that the model was with any delta: the harness's own fault, not the system's."""
+    cpu_seconds: float
+    """What this client used."""
+    problems: list[str]
+
+
+class _Stream(asyncio.Protocol):
+    """One POST and the stream that answers it."""
+
+    def __init__(self, run: Run, request: bytes) -> None:
+        self._run = run
+        self._request = request
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport
+        self._rest = b""
+        self._now = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the methods of `asyncio.Transport` without being one.
+        self._transport = cast("asyncio.Transport", transport)
+        self._run.posted = time.monotonic_ns()
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._now = time.monotonic_ns()
+        self._parser.feed_data(data)
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if not 200 <= status < 300:
+            self._finish(f"the answer was {status}")
+
+    def on_body(self, body: bytes) -> None:
+        *frames, self._rest = (self._rest + body).split(b"\n\n")
+        for frame in frames:
+            self._frame(frame)
+
+    def on_message_complete(self) -> None:
+        self._finish("the stream ended before the run did")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._finish("the connection was lost before the run ended")
+
+    def _frame(self, frame: bytes) -> None:
+        data = b"\n".join(line[5:] for line in frame.split(b"\n") if line.startswith(b"data:"))
+        if not data or self.done.done():
+            return  # a comment, a bare `retry`, or what follows the end
+        event: dict[str, Any] = orjson.loads(data)
+        kind = event.get("type")
+        if kind in NOT_EVENTS:
+            return
+        run = self._run
+        run.first_event = run.first_event or self._now
+        if kind == "text_delta":
+            self._delta(event["text"])
+        elif kind in ENDS:
+            run.ended = self._now
+            self._finish("" if kind == "run_completed" else f"{kind}: {event.get('error') or event.get('reason')}")
+
+    def _delta(self, text: str) -> None:
+        run = self._run
+        run.first_delta = run.first_delta or self._now
+        for found in STAMP.finditer(text):
+            stamp = int(found[1])
+            if stamp <= run.last_stamp:
+                run.problem = "a delta came twice or out of order"
+            run.last_stamp = stamp
+            run.delays.append(self._now - stamp)
+
+    def _finish(self, problem: str) -> None:
+        if not self.done.done():
+            self._run.problem = self._run.problem or problem
+            self.done.set_result(None)
+            self._transport.close()
+
+
+async def one_run(port: int, agent: str) -> Run:
+    """Make one run on a connection of its own, as a new viewer would."""
+    run = Run(f"bench-run-{secrets.token_hex(8)}")
+    body = orjson.dumps({"agent": agent, "input": f"Please do {run.token}."})
+    request = (
+        b"POST /v1/stream HTTP/1.1\r\nhost: 127.0.0.1:%d\r\naccept: text/event-stream\r\n"
+        b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (port, len(body), body)
+    )
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(RUN_SECONDS_MAX):
+            _, stream = await loop.create_connection(lambda: _Stream(run, request), "127.0.0.1", port)
+            await stream.done
+    except TimeoutError:
+        run.problem = f"not over after {RUN_SECONDS_MAX:.0f} s"
+    except OSError as error:
+        run.problem = str(error)
+    expected = parse((AGENTS | SAMPLES)[agent]).deltas_of_run
+    if not run.problem and len(run.delays) != expected:
+        run.problem = f"{len(run.delays)} of {expected} deltas arrived"
+    return run
+
+
+async def batch(port: int, agent: str, sessions: int) -> tuple[list[Run], float]:
+    """Make runs at once; give them and the seconds until the last one ended."""
+    began = time.monotonic_ns()
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one_run(port, agent)) for _ in range(sessions)]
+    return [task.result() for task in tasks], (time.monotonic_ns() - began) / 1e9
+
+
+async def ask_provider(port: int) -> dict[str, Any]:
+    """Take what the provider remembers of the runs since it was last asked."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /runs HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"content-length: ([0-9]+)", head)
+    assert length is not None
+    answer = orjson.loads(await reader.readexactly(int(length[1])))
+    writer.close()
+    return answer
+
+
+def summarise(runs: list[Run], walls: list[float], provided: dict[str, Any], cpu_seconds: float) -> Report:
+    """Take the model's and the tools' own time out of what was measured."""
+    report = Report(0, walls, [], [], [], [], 0.0, cpu_seconds, [])
+    for run in runs:
+        known = provided.get(run.token)
+        if run.problem or known is None:
+            report.problems.append(run.problem or "the model was never asked")
+            continue
+        steps: list[dict[str, int]] = known["steps"]
+        tools: list[list[int]] = known["tools"]
+        model_ns = sum(step["ended"] - step["received"] for step in steps)
+        # The tools run side by side, so they are worth the longest; a system that runs them in turn pays for that.
+        tools_ns = max((ended - began for began, ended in tools), default=0)
+        report.runs += 1
+        report.delta_ms += [delay / 1e6 for delay in run.delays]
+        report.first_event_ms.append((run.first_event - run.posted) / 1e6)
+        thinking_ns = steps[0]["first"] - steps[0]["received"]
+        report.first_delta_ms.append((run.first_delta - run.posted - thinking_ns) / 1e6)
+        report.overhead_ms.append((run.ended - run.posted - model_ns - tools_ns) / 1e6)
+        report.late_ms = max(report.late_ms, *(step["late"] / 1e6 for step in steps))
+    return report
+
+
+async def measure(arguments: argparse.Namespace) -> Report:
+    """Make the batches that were asked for, one after another."""
+    await ask_provider(arguments.provider)
+    runs: list[Run] = []
+    walls: list[float] = []
+    cpu = time.process_time()
+    for _ in range(arguments.repeat):
+        done, wall = await batch(arguments.port, arguments.agent, arguments.sessions)
+        runs += done
+        walls.append(wall)
+    cpu_seconds = time.process_time() - cpu
+    return summarise(runs, walls, await ask_provider(arguments.provider), cpu_seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make runs and print, as JSON, what they took.")
+    parser.add_argument("--port", type=int, required=True, help="of the system under test")
+    parser.add_argument("--provider", type=int, required=True, help="port of the fake model server")
+    parser.add_argument("--agent", choices=sorted(AGENTS | SAMPLES), required=True)
+    parser.add_argument("--sessions", type=int, default=1, help="runs at once")
+    parser.add_argument("--repeat", type=int, default=1, help="batches, one after another")
+    report = uvloop.run(measure(parser.parse_args()))
+    print(orjson.dumps(asdict(report)).decode(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The benchmark's harness, held against delays that are known because they were put there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+
+import orjson
+import pytest
+
+from bench.client import Report
+from bench.scenarios import AGENTS, SAMPLES, parse
+from bench.systems import ROOT, System, start_provider, start_system
+from bench.table import Figures, quantile, render, verdicts
+
+MEASURE_SECONDS_MAX = 20.0
+TOLERANCE_MS = 8.0
+"""Wide enough for a busy machine of two cores, far from the delays that are looked for."""
+
+Measure = Callable[[str, int, int], Report]
+
+
+@pytest.fixture(scope="module")
+def systems(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[System, System], None, None]:
+    folder: Path = tmp_path_factory.mktemp("bench")
+    with ExitStack() as stack:
+        provider = stack.enter_context(start_provider(folder))
+        yield provider, stack.enter_context(start_system("plain", provider, folder, None))
+
+
+@pytest.fixture(scope="module")
+def measure(systems: tuple[System, System]) -> Measure:
+    provider, plain = systems
+
+    def ask(agent: str, sessions: int, repeat: int) -> Report:
+        ports = ["--port", str(plain.port), "--provider", str(provider.port)]
+        amount = ["--agent", agent, "--sessions", str(sessions), "--repeat", str(repeat)]
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.client", *ports, *amount],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            timeout=MEASURE_SECONDS_MAX,
+            check=True,
+        )
+        return Report(**orjson.loads(done.stdout))
+
+    ask("short", 4, 1)  # the first request pays for the server's lazy imports
+    return ask
+
+
+def test_a_delay_put_into_the_way_of_each_delta_is_reported_as_added_latency(measure: Measure) -> None:
+    without, held = measure("short", 1, 3), measure("held", 1, 3)
+    assert not without.problems
+    assert not held.problems
+    added = median(held.delta_ms) - median(without.delta_ms)
+    assert added == pytest.approx(20, abs=TOLERANCE_MS)
+
+
+def test_the_time_that_the_model_takes_for_its_first_delta_is_not_the_systems(measure: Measure) -> None:
+    soon, late = measure("short", 1, 3), measure("late", 1, 3)
+    waited = median(late.first_event_ms) - median(soon.first_event_ms)
+    assert waited == pytest.approx(100, abs=TOLERANCE_MS)
+    assert median(late.first_delta_ms) == pytest.approx(median(soon.first_delta_ms), abs=TOLERANCE_MS)
+
+
+def test_the_time_of_the_model_and_of_parallel_tools_is_not_overhead(measure: Measure) -> None:
+    script = parse(AGENTS["tools"])
+    report = measure("tools", 1, 3)
+    assert report.runs == 3
+    assert len(report.delta_ms) == 3 * script.deltas_of_run
+    # Two calls of 50 ms each in turn, or a step counted as the system's, would be past this.
+    assert 0 < median(report.overhead_ms) < 40
+
+
+def test_runs_at_once_are_all_counted_and_each_delta_of_them_once(measure: Measure) -> None:
+    report = measure("short", 8, 1)
+    assert report.runs == 8
+    assert len(report.delta_ms) == 8 * parse(SAMPLES["short"]).deltas_of_run
+    assert len(report.wall_seconds) == 1
+    assert not report.problems
+
+
+def test_a_server_that_knows_no_runs_gives_problems_and_no_figures(systems: tuple[System, System]) -> None:
+    provider, _ = systems
+    # The model server's own wire is not that of a system under test for this agent: it has no tools to run.
+    command = [sys.executable, "-m", "bench.client", "--port", str(provider.port), "--provider", str(provider.port)]
+    done = subprocess.run(
+        [*command, "--agent", "tools"], cwd=ROOT, stdout=subprocess.PIPE, timeout=MEASURE_SECONDS_MAX, check=True
+    )
+    report = Report(**orjson.loads(done.stdout))
+    assert report.runs == 0
+    assert report.problems == ["5 of 10 deltas arrived"]
+
+
+def test_the_cpu_time_of_a_system_grows_with_what_it_serves(systems: tuple[System, System], measure: Measure) -> None:
+    _, plain = systems
+    before = plain.cpu_seconds
+    measure("short", 8, 1)
+    assert plain.cpu_seconds > before
+
+
+def test_a_target_is_judged_by_the_medians_of_the_rounds() -> None:
+    figures: Figures = {
+        "plain": {"delta_p50": [1.0, 9.0, 1.0], "sessions": [100.0], "first_event": [20.0]},
+        "embedded": {"delta_p50": [1.7, 1.7, 9.0], "sessions": [99.0], "first_event": [23.5]},
+        "raw kafka": {"delta_p50": [2.0]},
+        "kafka": {"delta_p50": [3.1]},
+    }
+    judged = {(each.row, each.system): (each.comparison, each.reached) for each in verdicts(figures)}
+    assert judged == {
+        ("delta_p50", "embedded"): ("1.70 ×", True),
+        ("delta_p50", "kafka"): ("1.55 ×", False),
+        ("sessions", "embedded"): ("0.99 ×", False),
+        ("first_event", "embedded"): ("+3.50", False),
+    }
+    table = render(figures)
+    assert "1.70 (1.70–9.00)" in table
+    assert table.count("FAIL") == 3
+
+
+def test_a_quantile_is_a_value_that_was_measured() -> None:
+    values = [float(value) for value in range(1, 101)]
+    assert [quantile(values, share) for share in (0.0, 0.5, 0.99, 1.0)] == [1.0, 50.0, 99.0, 100.0]
+
+
+@pytest.mark.parametrize("model", ["claude", "bench-x5", "bench-d", "bench-tools3", "bench-d-5"])
+def test_a_name_that_is_no_script_is_refused(model: str) -> None:
+    with pytest.raises(ValueError, match=r"bench"):
+        parse(model)
