@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 from playhead.adapters.memory import MemoryQueue, MemorySessionLog
 from playhead.agents import Agent
 from playhead.codec import Codec
-from playhead.commands import ReportResult, Request, RunTool, Say, StartSession
+from playhead.commands import Command, ReportResult, Request, RunTool, Say, StartSession
 from playhead.events import Event, Json, Stamped, wire_name
 from playhead.ids import SessionId, digest, message_id, run_id
 from playhead.queue import Topics
@@ -80,7 +80,7 @@ class Stage:
         self.actor, self.agents = actor, agents
 
     @asynccontextmanager
-    async def orchestrator(self, owner: str = "first", *, drain_seconds: float = 0.0) -> AsyncIterator[Orchestrator]:
+    async def orchestrator(self, owner: str = "first", *, drain_seconds: float = 0.0) -> AsyncGenerator[Orchestrator]:
         parts = OrchestratorParts(
             log=self.log,
             queue=self.queue,
@@ -144,6 +144,15 @@ class Stage:
                     calls.append(command)
                 if len(calls) >= count:
                     return calls
+        raise AssertionError("the queue ended")
+
+    async def dead_letter(self) -> Command:
+        """Wait for the first record that is set aside."""
+        letters = self.queue.replay(self.topics.deadletter.name, follow=True)
+        async with asyncio.timeout(PATIENCE_SECONDS), aclosing(letters) as batches:
+            async for messages in batches:
+                for message in messages:
+                    return self.codec.command(message.value)
         raise AssertionError("the queue ended")
 
     async def result(self, call: RunTool, output: str = '"done"', status: str = "ok", lease: str | None = None) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 
 from playhead import Agent, tool
 from playhead.commands import CancelRun, CloseSession, DeadLetter
@@ -104,12 +103,7 @@ async def test_a_result_with_a_wrong_lease_is_set_aside() -> None:
         session = await play.start("weather?")
         (call,) = await play.dispatched(1)
         await play.result(call, '"forged"', lease="0" * 32)
-        letters = play.queue.replay(play.topics.deadletter.name, follow=True)
-        async with asyncio.timeout(5), aclosing(letters) as batches:
-            async for messages in batches:
-                if messages:
-                    letter = play.codec.command(messages[0].value)
-                    break
+        letter = await play.dead_letter()
         assert isinstance(letter, DeadLetter)
         assert "lease" in letter.error
         await play.result(call, '"true"')
