@@ -1,4 +1,4 @@
-"""The composition root: the only place that builds adapters and services and joins them.
+"""The composition root: the only place that builds services, from what `opening` opened.
 
 Everything else is handed what it needs. Imports are inside, each where it is needed, so that a role loads no more than
 its own stack: an orchestrator no web framework, a gateway no model SDK.
@@ -12,68 +12,41 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from playhead.codec import Codec
-from playhead.errors import Misconfigured, Unavailable
-from playhead.log import SessionLog
-from playhead.queue import Queue, Topics, TopicSpec
+from playhead.errors import Misconfigured, PlayheadError
+from playhead.queue import Topics, TopicSpec
 from playhead.service import Service
 from playhead.settings import Settings
 from playhead.telemetry import Telemetry, logger
 
+from playhead_cli.opening import Models, Store
+
 if TYPE_CHECKING:
-    from playhead.adapters.kafka import KafkaConnection, KafkaStore
     from playhead.agents import Agent
-    from playhead.loading import App
     from playhead.tools import Tool
     from playhead_gateway.server import Address
-    from playhead_orchestrator.model import Model
 
 __all__ = [
-    "EXAMPLE_MODELS",
     "Deployment",
     "Running",
-    "Store",
     "clock",
-    "example_app",
     "gateway_service",
-    "kafka_connection",
     "loop_factory",
-    "open_cluster",
-    "open_embedded",
-    "open_models",
     "orchestrator_service",
     "pool_topics",
     "pools_of",
     "probes_service",
+    "warm_up_service",
     "worker_services",
 ]
 
-BROKER_RETRY_SECONDS = 0.5
 PROBES_GRACE_SECONDS = 1.0
 
-EXAMPLE_MODELS = {"ANTHROPIC_API_KEY": "anthropic:claude-sonnet-4-5", "OPENAI_API_KEY": "openai:gpt-4.1-mini"}
-"""The example agent's model, by the first key that is set."""
-
 _log = logger("playhead.cli")
-
-
-class Store(Protocol):
-    """Where sessions and queues are kept."""
-
-    @property
-    def log(self) -> SessionLog:
-        """The session log."""
-        ...
-
-    @property
-    def queue(self) -> Queue:
-        """The queue."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,61 +76,6 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-@asynccontextmanager
-async def open_embedded(settings: Settings) -> AsyncGenerator[Store, None]:
-    """Open the log and the queue in the data folder. Raises `Misconfigured`."""
-    from playhead.adapters.sqlite import open_sqlite
-
-    async with open_sqlite(settings.data / "log.db") as store:
-        yield store
-
-
-@asynccontextmanager
-async def open_cluster(settings: Settings, *, client: str, wait_seconds: float) -> AsyncGenerator[KafkaStore, None]:
-    """Open the log and the queue of a cluster, trying for so long (at least once, which takes up to 5 s).
-
-    Raises `Unavailable`, `Misconfigured`.
-    """
-    from playhead.adapters.kafka import open_kafka
-
-    deadline, said = time.monotonic() + wait_seconds, False
-    while True:
-        opening = open_kafka(kafka_connection(settings), topics=settings.topics, client_id=f"playhead-{client}")
-        async with AsyncExitStack() as stack:
-            try:
-                store = await stack.enter_async_context(opening)
-            except Unavailable as error:
-                if time.monotonic() >= deadline:
-                    raise
-                if not said:
-                    _log.warning("waiting for Kafka", reason=str(error), seconds=wait_seconds)
-                    said = True
-            else:
-                yield store
-                return
-        await asyncio.sleep(BROKER_RETRY_SECONDS)
-
-
-def kafka_connection(settings: Settings) -> KafkaConnection:
-    """Say how to reach the cluster. Raises `Misconfigured`."""
-    from playhead.adapters.kafka import KafkaConnection
-
-    if not settings.kafka:
-        raise Misconfigured("no broker is named: give --kafka HOST:PORT, or set PLAYHEAD_KAFKA")
-    password = settings.kafka_password
-    return KafkaConnection(
-        bootstrap=settings.kafka,
-        security_protocol=settings.kafka_security,
-        sasl_mechanism=settings.kafka_sasl_mechanism,
-        username=settings.kafka_username,
-        password=None if password is None else password.get_secret_value(),
-        cafile=None if settings.kafka_ca_file is None else str(settings.kafka_ca_file),
-        replication_factor=settings.kafka_replication_factor,
-        min_insync_replicas=settings.kafka_min_insync_replicas,
-        session_timeout_ms=int(settings.session_timeout_seconds * 1000),
-    )
-
-
 def pool_topics(topics: Topics, pools: Iterable[str]) -> tuple[TopicSpec, ...]:
     """Give the topics that pools need."""
     return tuple(spec for pool in sorted(pools) for spec in (topics.tools(pool), topics.control(pool)))
@@ -168,49 +86,25 @@ def pools_of(tools: Iterable[Tool[..., object]]) -> frozenset[str]:
     return frozenset(tool.pool for tool in tools)
 
 
-def example_app(settings: Settings, environment: Mapping[str, str]) -> App:
-    """Give the built-in example, with a real model where a key for one is set."""
-    from playhead.loading import App
+def warm_up_service(models: Models, services: Mapping[str, Running]) -> Running:
+    """Load the model SDKs, which takes seconds, once the process serves: not on the way to ready."""
+    ready = asyncio.Event()
+    ready.set()
 
-    from playhead_cli import example
+    async def run(stop: asyncio.Event) -> None:
+        for service in services.values():
+            await service.ready.wait()
+        for warm_up in models.warm_ups:
+            try:
+                await warm_up()
+            except PlayheadError as error:
+                _log.warning("a model cannot be used", reason=str(error))
+        await stop.wait()
 
-    keys = () if settings.scenario else (model for key, model in EXAMPLE_MODELS.items() if environment.get(key))
-    agent = replace(example.agent, model=next(iter(keys), "scripted"), version="")
-    return App((agent,), agent.own_tools)
-
-
-@asynccontextmanager
-async def open_models(agents: Sequence[Agent], settings: Settings) -> AsyncGenerator[Mapping[str, Model], None]:
-    """Open the models that agents name, by provider. Raises `Misconfigured`."""
-    models: dict[str, Model] = {}
-    async with AsyncExitStack() as stack:
-        for provider in sorted({agent.model.partition(":")[0] for agent in agents}):
-            models[provider] = _model(provider, settings)
-            stack.push_async_callback(models[provider].close)
-        yield models
+    return Running(run, ready)
 
 
-def _model(provider: str, settings: Settings) -> Model:
-    match provider:
-        case "anthropic":
-            from playhead_orchestrator.adapters.claude import ClaudeModel
-
-            return ClaudeModel()
-        case "openai":
-            from playhead_orchestrator.adapters.openai import OpenAIModel
-
-            return OpenAIModel()
-        case "scripted":
-            from playhead_orchestrator.adapters.scripted import ScriptedModel
-
-            return ScriptedModel(settings.scenario, pace=settings.scripted_pace)
-        case _:
-            raise Misconfigured(f"no model provider is named {provider!r}: there are anthropic, openai and scripted")
-
-
-def orchestrator_service(
-    deployment: Deployment, agents: Sequence[Agent], models: Mapping[str, Model], key: bytes
-) -> Running:
+def orchestrator_service(deployment: Deployment, agents: Sequence[Agent], models: Models, key: bytes) -> Running:
     """Build an orchestrator."""
     from playhead_orchestrator.parts import OrchestratorParts
     from playhead_orchestrator.service import Orchestrator
@@ -224,7 +118,7 @@ def orchestrator_service(
         clock=clock,
         owner=_instance(),
         lease_key=key,
-        models=models,
+        models=models.by_provider,
     )
     orchestrator = Orchestrator(parts, agents, drain_seconds=deployment.settings.grace_seconds)
     return Running(orchestrator.serve, orchestrator.ready)
@@ -237,13 +131,9 @@ def worker_services(
     from playhead_tool_workers.parts import WorkerParts
     from playhead_tool_workers.service import Worker
 
-    there = pools_of(tools)
+    limits = WorkerLimits(grace_seconds=deployment.settings.grace_seconds)
     workers: dict[str, Running] = {}
     for pool in sorted(set(pools)):
-        if pool not in there:
-            raise Misconfigured(
-                f"no tool is in pool {pool!r}: there are {', '.join(sorted(there)) or 'no tools at all'}"
-            )
         parts = WorkerParts(
             queue=deployment.store.queue,
             topics=deployment.settings.topics,
@@ -252,8 +142,7 @@ def worker_services(
             clock=clock,
             entropy=_entropy,
         )
-        own = [tool for tool in tools if tool.pool == pool]
-        worker = Worker(parts, own, pool, concurrency=deployment.settings.concurrency)
+        worker = Worker(parts, tools, pool, concurrency=deployment.settings.concurrency, limits=limits)
         workers[f"worker {pool}"] = Running(worker.serve, worker.ready)
     return workers
 

@@ -13,7 +13,7 @@ from playhead.errors import Misconfigured
 from playhead.loading import App, load_app
 from playhead.settings import Settings
 
-from playhead_cli import compose
+from playhead_cli import compose, opening
 from playhead_cli.lease import lease_key_in
 from playhead_cli.running import begin_logging, run
 
@@ -29,13 +29,13 @@ async def dev(reference: str | None, settings: Settings, *, began: float) -> int
     """Serve an app, or without one the built-in example, until told to stop."""
     settings = settings.model_copy(update={"grace_seconds": min(settings.grace_seconds, DEV_GRACE_SECONDS)})
     begin_logging(settings)
-    app = compose.example_app(settings, os.environ) if reference is None else load_app(reference)
+    app = opening.example_app(settings, os.environ) if reference is None else load_app(reference)
     if not app.agents:
         raise Misconfigured(f"{reference} defines no agent: make one with `Agent(…)`")
     with _alone_in(settings.data):
         async with (
-            compose.open_embedded(settings) as store,
-            compose.open_models(app.agents, settings) as models,
+            opening.open_embedded(settings) as store,
+            opening.open_models(app.agents, settings) as models,
         ):
             deployment = compose.Deployment(settings, store)
             pools = compose.pools_of(app.tools)
@@ -49,6 +49,7 @@ async def dev(reference: str | None, settings: Settings, *, began: float) -> int
                 **compose.worker_services(deployment, app.tools, pools),
                 "gateway": compose.gateway_service(deployment, lambda address: addresses.append(str(address))),
             }
+            services["models"] = compose.warm_up_service(models, dict(services))
             return await run(services, lambda: _lines(app, settings, addresses[0]), settings, began)
 
 

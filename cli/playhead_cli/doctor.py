@@ -18,7 +18,7 @@ from playhead.errors import PlayheadError
 from playhead.queue import TopicSpec
 from playhead.settings import Settings
 
-from playhead_cli import compose
+from playhead_cli import compose, opening
 from playhead_cli.render import Style, clean
 from playhead_cli.terminal import Terminal
 
@@ -108,11 +108,11 @@ def _timed(work: Callable[[], None]) -> float:
 
 
 def _keys(environment: Mapping[str, str]) -> Iterator[Finding]:
-    present = [key for key in compose.EXAMPLE_MODELS if environment.get(key)]
+    present = [key for key in opening.EXAMPLE_MODELS if environment.get(key)]
     if present:
         yield Finding("ok", f"model keys: {', '.join(present)} set")
     else:
-        advice = f"agents can only use the scripted model: set {' or '.join(compose.EXAMPLE_MODELS)}"
+        advice = f"agents can only use the scripted model: set {' or '.join(opening.EXAMPLE_MODELS)}"
         yield Finding("warn", "no model key", advice)
 
 
@@ -121,7 +121,7 @@ async def _cluster(settings: Settings, pools: Sequence[str]) -> list[Finding]:
         return [Finding("ok", "no Kafka named, none checked (--kafka HOST:PORT)")]
     specs = (*settings.topics.fixed, *compose.pool_topics(settings.topics, pools))
     try:
-        async with compose.open_cluster(settings, client="doctor", wait_seconds=0) as store:
+        async with opening.open_cluster(settings, client="doctor", wait_seconds=0) as store:
             found = await store.describe(specs)
     except PlayheadError as error:
         return [Finding("fail", "Kafka", str(error))]

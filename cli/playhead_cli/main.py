@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -29,9 +28,7 @@ from playhead_cli.flags import (
     Url,
     Wait,
 )
-
-if TYPE_CHECKING:
-    from playhead.settings import Settings
+from playhead_cli.launch import cluster_settings_of, finish, run, settings_of
 
 __all__ = ["app", "main"]
 
@@ -81,8 +78,8 @@ def dev(
     """Run everything in one process, on SQLite."""
     from playhead_cli.dev import dev
 
-    settings = _settings(port=port, host=host, data=data, scenario=scenario)
-    _finish(_run(dev(app_path, settings, began=BEGAN), fast=True))
+    settings = settings_of(port=port, host=host, data=data, scenario=scenario)
+    finish(run(dev(app_path, settings, began=BEGAN), fast=True))
 
 
 @app.command()
@@ -90,7 +87,7 @@ def demo() -> None:
     """Show a session that survives the death of its process."""
     from playhead_cli.demo import demo
 
-    _finish(_run(demo()))
+    finish(run(demo()))
 
 
 @app.command()
@@ -124,12 +121,12 @@ def send(
     shown = talk.Follow(terminal, as_json=as_json, echo_user=False)
     message = talk.Message(text, session, agent, mode)
     try:
-        code = _run(talk.send(url, message, shown, wait=follow))
+        code = run(talk.send(url, message, shown, wait=follow))
     except KeyboardInterrupt:
         shown.end()
         terminal.note(_resume_with("the run goes on", shown.session, shown.cursor))
         code = 1
-    _finish(code)
+    finish(code)
 
 
 @app.command()
@@ -156,12 +153,12 @@ def tail(
     terminal = Terminal()
     shown = talk.Follow(terminal, as_json=as_json, session=session, cursor=cursor)
     try:
-        code = _run(talk.tail(url, shown, until_idle=until_idle))
+        code = run(talk.tail(url, shown, until_idle=until_idle))
     except KeyboardInterrupt:
         shown.end()
         terminal.note(_resume_with("stopped", session, shown.cursor))
         code = 0
-    _finish(code)
+    finish(code)
 
 
 @app.command("ls")
@@ -186,7 +183,7 @@ def list_sessions(
 
     asked: dict[str, str | int | None] = {"status": status, "agent": agent, "limit": limit, "cursor": cursor}
     params = {name: value for name, value in asked.items() if value is not None}
-    _finish(_run(talk.ls(url, Terminal(), params, as_json=as_json)))
+    finish(run(talk.ls(url, Terminal(), params, as_json=as_json)))
 
 
 @app.command()
@@ -197,13 +194,13 @@ def show(session: Session, url: Url = DEFAULT_URL, as_json: AsJson = False) -> N
     from playhead_cli import talk
     from playhead_cli.terminal import Terminal
 
-    _finish(_run(talk.show(url, Terminal(), parse_session_id(session), as_json=as_json)))
+    finish(run(talk.show(url, Terminal(), parse_session_id(session), as_json=as_json)))
 
 
 @app.command()
 def cancel(
     session: Session,
-    run: Annotated[
+    run_id: Annotated[
         str | None, typer.Option("--run", envvar="PLAYHEAD_RUN", metavar="ID", help="Only this run.")
     ] = None,
     url: Url = DEFAULT_URL,
@@ -214,7 +211,7 @@ def cancel(
     from playhead_cli import talk
     from playhead_cli.terminal import Terminal
 
-    _finish(_run(talk.cancel(url, Terminal(), parse_session_id(session), run)))
+    finish(run(talk.cancel(url, Terminal(), parse_session_id(session), run_id)))
 
 
 @app.command()
@@ -224,8 +221,8 @@ def orchestrator(
     """Run an orchestrator: calls the models, appends what happens."""
     from playhead_cli.roles import orchestrator
 
-    settings = _cluster(kafka=kafka, metrics_port=metrics_port)
-    _finish(_run(orchestrator(app_path, settings, wait_seconds=wait, began=BEGAN), fast=True))
+    settings = cluster_settings_of(kafka=kafka, metrics_port=metrics_port)
+    finish(run(orchestrator(app_path, settings, wait_seconds=wait, began=BEGAN), fast=True))
 
 
 @app.command()
@@ -243,8 +240,8 @@ def worker(
     """Run a tool worker: runs the calls of its pools."""
     from playhead_cli.roles import worker
 
-    settings = _cluster(kafka=kafka, metrics_port=metrics_port, concurrency=concurrency)
-    _finish(_run(worker(app_path, settings, pools=tuple(pools or ()), wait_seconds=wait, began=BEGAN), fast=True))
+    settings = cluster_settings_of(kafka=kafka, metrics_port=metrics_port, concurrency=concurrency)
+    finish(run(worker(app_path, settings, pools=tuple(pools or ()), wait_seconds=wait, began=BEGAN), fast=True))
 
 
 @app.command()
@@ -257,8 +254,8 @@ def gateway(
     """Run a gateway: the HTTP side."""
     from playhead_cli.roles import gateway
 
-    settings = _cluster(kafka=kafka, port=port, host=host)
-    _finish(_run(gateway(settings, wait_seconds=wait, began=BEGAN), fast=True))
+    settings = cluster_settings_of(kafka=kafka, port=port, host=host)
+    finish(run(gateway(settings, wait_seconds=wait, began=BEGAN), fast=True))
 
 
 @app.command()
@@ -267,7 +264,7 @@ def doctor(kafka: Kafka = None, data: Data = None, pools: Pools = None) -> None:
     from playhead_cli.doctor import doctor
     from playhead_cli.terminal import Terminal
 
-    _finish(_run(doctor(_settings(kafka=kafka, data=data), Terminal(), pools=tuple(pools or ()))))
+    finish(run(doctor(settings_of(kafka=kafka, data=data), Terminal(), pools=tuple(pools or ()))))
 
 
 @topics_app.command("create")
@@ -286,8 +283,8 @@ def topics_create(
     from playhead_cli.roles import create_topics
     from playhead_cli.terminal import Terminal
 
-    settings = _cluster(kafka=kafka, session_partitions=partitions)
-    _finish(_run(create_topics(settings, Terminal(), pools=tuple(pools or ("default",)), wait_seconds=wait)))
+    settings = cluster_settings_of(kafka=kafka, session_partitions=partitions)
+    finish(run(create_topics(settings, Terminal(), pools=tuple(pools or ("default",)), wait_seconds=wait)))
 
 
 def main() -> None:
@@ -303,41 +300,6 @@ def main() -> None:
         # `playhead tail … | head` has what it wanted. Nothing may be flushed into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-
-
-def _run(work: Coroutine[Any, Any, int], *, fast: bool = False) -> int:
-    import asyncio
-
-    if not fast:
-        return asyncio.run(work)
-    from playhead_cli.compose import loop_factory
-
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(work)
-
-
-def _finish(code: int) -> None:
-    raise typer.Exit(code)
-
-
-def _settings(**flags: object) -> Settings:
-    """Read the settings; flags that were given win. A setting that cannot be is wrong usage."""
-    from playhead.settings import Settings
-    from pydantic import ValidationError
-
-    try:
-        return Settings.model_validate({name: value for name, value in flags.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        name = str(first["loc"][0]).upper()
-        raise typer.BadParameter(f"PLAYHEAD_{name}: {first['msg']}") from error
-
-
-def _cluster(**flags: object) -> Settings:
-    settings = _settings(**flags)
-    if not settings.kafka:
-        raise typer.BadParameter("give HOST:PORT, or set PLAYHEAD_KAFKA", param_hint="--kafka")
-    return settings
 
 
 def _resume_with(what: str, session: str | None, cursor: str | None) -> str:

@@ -9,7 +9,7 @@ from playhead.errors import Misconfigured
 from playhead.loading import load_app
 from playhead.settings import Settings
 
-from playhead_cli import compose
+from playhead_cli import compose, opening
 from playhead_cli.lease import lease_key_of
 from playhead_cli.running import begin_logging, run
 from playhead_cli.terminal import Terminal
@@ -26,13 +26,14 @@ async def orchestrator(reference: str, settings: Settings, *, wait_seconds: floa
     if not app.agents:
         raise Misconfigured(f"{reference} defines no agent: make one with `Agent(…)`")
     async with (
-        compose.open_cluster(settings, client="orchestrator", wait_seconds=wait_seconds) as store,
-        compose.open_models(app.agents, settings) as models,
+        opening.open_cluster(settings, client="orchestrator", wait_seconds=wait_seconds) as store,
+        opening.open_models(app.agents, settings) as models,
     ):
         deployment = compose.Deployment(settings, store)
         pools = compose.pools_of(app.tools)
         await store.queue.prepare(*settings.topics.fixed, *compose.pool_topics(settings.topics, pools))
         services = {"orchestrator": compose.orchestrator_service(deployment, app.agents, models, key)}
+        services["models"] = compose.warm_up_service(models, dict(services))
         what = f"orchestrator   agents {'  '.join(agent.name for agent in app.agents)}"
         return await _run(deployment, services, what, began)
 
@@ -44,7 +45,7 @@ async def worker(reference: str, settings: Settings, *, pools: Sequence[str], wa
     if not app.tools:
         raise Misconfigured(f"{reference} defines no tool: decorate a function with `@tool`")
     wanted = tuple(pools) or tuple(compose.pools_of(app.tools))
-    async with compose.open_cluster(settings, client="worker", wait_seconds=wait_seconds) as store:
+    async with opening.open_cluster(settings, client="worker", wait_seconds=wait_seconds) as store:
         deployment = compose.Deployment(settings, store)
         await store.queue.prepare(*settings.topics.fixed, *compose.pool_topics(settings.topics, wanted))
         services = compose.worker_services(deployment, app.tools, wanted)
@@ -55,7 +56,7 @@ async def worker(reference: str, settings: Settings, *, pools: Sequence[str], wa
 async def gateway(settings: Settings, *, wait_seconds: float, began: float) -> int:
     """Run a gateway. It answers the probes on its own port."""
     begin_logging(settings)
-    async with compose.open_cluster(settings, client="gateway", wait_seconds=wait_seconds) as store:
+    async with opening.open_cluster(settings, client="gateway", wait_seconds=wait_seconds) as store:
         deployment = compose.Deployment(settings, store)
         await store.queue.prepare(*settings.topics.fixed)
         store.warm()
@@ -72,7 +73,7 @@ async def create_topics(settings: Settings, terminal: Terminal, *, pools: Sequen
     """Create the topics of a deployment that are not there, and say which there are."""
     begin_logging(settings)
     specs = (*settings.topics.fixed, *compose.pool_topics(settings.topics, pools))
-    async with compose.open_cluster(settings, client="topics", wait_seconds=wait_seconds) as store:
+    async with opening.open_cluster(settings, client="topics", wait_seconds=wait_seconds) as store:
         before = {state.spec.name: state.partitions for state in (await store.describe(specs)).topics}
         await store.queue.prepare(*specs)
         for state in (await store.describe(specs)).topics:
