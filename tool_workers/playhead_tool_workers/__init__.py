@@ -1,0 +1,1 @@
+"""The tool worker service: runs the calls of one pool."""
