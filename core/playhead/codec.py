@@ -5,18 +5,20 @@ numbers the schemas, in Confluent's wire format (`00`, 4 bytes of schema id, bod
 
 Whatever bytes come in, what comes out is a value or `Undecodable`. What strangers write is decoded strictly: it must be
 the very bytes that we would have written, which refuses all that fastavro is known to let pass (a negative union
-index, a negative length, bytes after the end; see `docs/decisions/0002-avro-without-recursion.md`).
+index, a negative length, bytes after the end; see `docs/decisions/0002-avro-without-recursion.md`), and what claims to
+be JSON text must be JSON.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from io import BytesIO
 from types import NoneType
 from typing import Any, cast, get_args
 
+import orjson
 from fastavro import parse_schema
 from fastavro import schemaless_reader as read_body  # pyright: ignore[reportUnknownVariableType] - IO[Unknown]
 from fastavro import schemaless_writer as write_body  # pyright: ignore[reportUnknownVariableType] - IO[Unknown]
@@ -45,6 +47,12 @@ Fields = dict[str, Any]
 RECORD_BYTES_MAX = 900_000
 """The largest record value in bytes. Kafka's default for a whole batch is 1 MiB."""
 
+JSON_DEPTH_MAX = 200
+"""How deep the JSON in a command may nest: what holds it (a message, a request to a model) adds some levels."""
+
+ORJSON_DEPTH_MAX = 254
+"""How deep orjson writes; it reads deeper, so what it read cannot always be written again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -66,35 +74,40 @@ class Shape:
     frame: bytes
     take_apart: Callable[[Any], Fields]
     put_together: Callable[[Fields], Any]
+    json_paths: tuple[tuple[str, ...], ...] = ()
+    is_released: bool = False
+    """Whether this is an older release's schema, which may lack fields that the type has now."""
 
 
 class Codec:
     """Encodes and decodes every record. Made once a process: it parses all schemas.
 
-    `registry` maps a record's full name to the id that a schema registry gave its current schema.
+    `registry` maps a record's full name to the id that a schema registry gave its current schema. `history` are the
+    schemas of older releases, by default all that there were.
     """
 
-    def __init__(self, registry: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, registry: Mapping[str, int] | None = None, history: Sequence[Mapping[str, Any]] | None = None
+    ) -> None:
         current = load_schemas()
         self._shapes: dict[type[object], Shape] = {}
         self._by_frame: dict[bytes, Shape] = {}
         for kind in (*event_types(), *command_types()):
             schema, known_by = _parse(current[kind.__name__])
             frame = SINGLE_OBJECT + known_by
-            shape = Shape(kind, schema, frame, _take_apart(kind), _put_together(kind))
+            shape = Shape(kind, schema, frame, _take_apart(kind), _put_together(kind), _json_paths(kind))
             self._by_frame[frame] = shape
             if registry is not None:
                 framed = CONFLUENT + struct.pack(">i", _registered(registry, avro_name(kind)))
-                shape = Shape(kind, schema, framed, shape.take_apart, shape.put_together)
+                shape = replace(shape, frame=framed)
                 self._by_frame[framed] = shape
             self._shapes[kind] = shape
-        for released in load_history():
+        for released in load_history() if history is None else history:
             schema, known_by = _parse(released)
             newest = next((s for k, s in self._shapes.items() if k.__name__ == released["name"]), None)
             frame = SINGLE_OBJECT + known_by
             if newest is not None and frame not in self._by_frame:
-                old = Shape(newest.kind, schema, frame, newest.take_apart, newest.put_together)
-                self._by_frame[frame] = old
+                self._by_frame[frame] = replace(newest, schema=schema, frame=frame, is_released=True)
 
     def seal(self, head: Head, events: Sequence[Event], context: Context) -> list[Record]:
         """Chain events on to a head: the records to append. Raises `TooLarge`."""
@@ -133,9 +146,15 @@ class Codec:
         return Stamped(stamp, shape.put_together(fields))
 
     def fields(self, value: bytes) -> tuple[type[object], Fields]:
-        """Decode a record to plain fields by wire name, `stamp` among them, for projections. Raises `Undecodable`."""
+        """Decode a record to plain fields by wire name, `stamp` among them, for projections. Raises `Undecodable`.
+
+        A field that came after the record was written has its default, as it has in `event`.
+        """
         shape, fields = self._read(value)
-        return shape.kind, fields
+        if not shape.is_released:
+            return shape.kind, fields
+        whole = shape.take_apart(shape.put_together(fields))
+        return shape.kind, {"stamp": fields["stamp"], **whole} if "stamp" in fields else whole
 
     def kind(self, value: bytes) -> type[object]:
         """Tell a record's type by its frame alone, nothing decoded. Raises `Undecodable`, `UnknownSchema`."""
@@ -158,7 +177,9 @@ class Codec:
             raise Undecodable(f"a {shape.kind.__name__} is an event, not a command")
         if _write(shape, fields) != value:
             raise Undecodable(f"not the canonical encoding of a {shape.kind.__name__}")
-        return cast("Command", shape.put_together(fields))
+        command = cast("Command", shape.put_together(fields))
+        _check_json(shape, command)
+        return command
 
     def _shape(self, value: bytes) -> Shape:
         shape = self._by_frame.get(value[: _frame_bytes(value)])
@@ -212,7 +233,7 @@ def _varint(value: bytes, at: int) -> tuple[int, int]:
         byte = value[at]
         at += 1
         number |= (byte & 0x7F) << shift
-        if byte < 0x80:
+        if byte < 0x80 and number < 1 << 64:
             return (number >> 1) ^ -(number & 1), at
         shift += 7
         if shift > 63:
@@ -236,6 +257,40 @@ def _write(shape: Shape, fields: Fields) -> bytes:
     body.write(shape.frame)
     write_body(body, shape.schema, fields)
     return body.getvalue()
+
+
+def _json_paths(kind: type[object]) -> tuple[tuple[str, ...], ...]:
+    """List where a type holds JSON text: the names that lead there."""
+    paths: list[tuple[str, ...]] = []
+    for name, _, hint, _ in field_kinds(kind):
+        inner = _record_in(hint)
+        if _is_json(hint):
+            paths.append((name,))
+        elif inner is not None and not _is_tuple(hint):
+            paths += [(name, *path) for path in _json_paths(inner)]
+    return tuple(paths)
+
+
+def _check_json(shape: Shape, command: object) -> None:
+    """Refuse JSON text that is none, or too deep: spliced into a message or a frame, it would break what is around."""
+    for path in shape.json_paths:
+        text: Any = command
+        for name in path:
+            text = None if text is None else getattr(text, name)
+        if text is None:
+            continue
+        try:
+            value: Any = orjson.loads(text)
+            if text.count("[") + text.count("{") > JSON_DEPTH_MAX:
+                for _ in range(ORJSON_DEPTH_MAX - JSON_DEPTH_MAX):
+                    value = [value]
+                orjson.dumps(value)
+        except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
+            raise Undecodable(f"{'.'.join(path)} of a {shape.kind.__name__} is no JSON of ours: {error}") from error
+
+
+def _is_json(hint: Any) -> bool:
+    return hint is Json or Json in get_args(hint)
 
 
 def _take_apart(kind: type[object]) -> Callable[[Any], Fields]:
@@ -288,4 +343,4 @@ def _record_in(hint: Any) -> type[object] | None:
 
 def json_fields(kind: type[object]) -> frozenset[str]:
     """Name the fields (by wire name) that hold JSON text."""
-    return frozenset(wire for _, wire, hint, _ in field_kinds(kind) if hint is Json or Json in get_args(hint))
+    return frozenset(wire for _, wire, hint, _ in field_kinds(kind) if _is_json(hint))
