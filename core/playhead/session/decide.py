@@ -190,6 +190,8 @@ def _cancel_all(plan: Plan, reason: str, asked: Asked) -> None:
 
 
 def _taken_over(plan: Plan, owner: str) -> None:
+    if plan.session.closed:
+        return  # `session_closed` is the last event, also for an owner whom a late message woke
     plan.add(OwnerChanged(plan.session.epoch + 1, owner))
     run = plan.run
     if run is None:

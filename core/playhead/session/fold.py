@@ -183,11 +183,12 @@ def _reported(
     session: Session, event: ToolStarted | ToolProgress | ToolResultChunk | ToolRetry, cause: str | None
 ) -> Session:
     run = session.run
-    if run is None or cause is None:
+    if run is None:
         return session
     worker = event.worker if isinstance(event, ToolStarted) else None
+    causes = frozenset[str]() if cause is None else frozenset((cause,))
     calls = tuple(
-        replace(call, worker=worker or call.worker, reports=call.reports | {cause})
+        replace(call, worker=worker or call.worker, reports=call.reports | causes)
         if call.call_id == event.call_id
         else call
         for call in run.open_calls
@@ -201,8 +202,8 @@ def _tool_returned(session: Session, event: ToolResult) -> Session:
         return session
     is_error = "false" if event.status in SUCCEEDED else "true"
     block = (
-        f'{{"type":"tool_result","tool_use_id":"{event.call_id}",'
-        f'"content":{event.output},"status":"{event.status}","is_error":{is_error}}}'
+        f'{{"type":"tool_result","tool_use_id":{_quoted(event.call_id)},'
+        f'"content":{event.output},"status":{_quoted(event.status)},"is_error":{is_error}}}'
     )
     return replace(
         session,
@@ -211,9 +212,14 @@ def _tool_returned(session: Session, event: ToolResult) -> Session:
     )
 
 
+def _quoted(text: str) -> str:
+    # A worker's status is a stranger's text: unquoted, it could end the block and begin another.
+    return orjson.dumps(text).decode()
+
+
 def _content(message: Json) -> Json:
     try:
         content = orjson.loads(message)["content"]
+        return Json(orjson.dumps(content).decode() if isinstance(content, list) else "[]")
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        content = []  # a message of no shape of ours says nothing
-    return Json(orjson.dumps(content).decode())
+        return Json("[]")  # a message of no shape of ours, or too deep to be written again, says nothing
