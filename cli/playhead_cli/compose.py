@@ -127,7 +127,8 @@ def orchestrator_service(deployment: Deployment, agents: Sequence[Agent], models
 def worker_services(
     deployment: Deployment, tools: Sequence[Tool[..., object]], pools: Iterable[str]
 ) -> dict[str, Running]:
-    """Build a worker for each pool, with the pool's tools. Raises `Misconfigured` for a pool without any."""
+    """Build a worker for each pool, of the pool's tools among these. Raises `Misconfigured` for a pool without any."""
+    from playhead_tool_workers.limits import WorkerLimits
     from playhead_tool_workers.parts import WorkerParts
     from playhead_tool_workers.service import Worker
 
