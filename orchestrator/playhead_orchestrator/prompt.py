@@ -26,13 +26,14 @@ OURS = {"tool_use", "tool_result"}
 def messages_of(session: Session) -> list[dict[str, Any]]:
     """Give the conversation in neutral blocks, roles in turn. A message without content is left out."""
     results = _results(session.messages)
+    used: set[str] = set()
     conversation: list[dict[str, Any]] = []
     for message in session.messages:
         match message.role:
             case "user":
                 _say(conversation, "user", _user_blocks(message))
             case "assistant":
-                blocks = _assistant_blocks(message)
+                blocks = _assistant_blocks(message, used)
                 _say(conversation, "assistant", blocks)
                 _say(conversation, "user", [_result(results, block) for block in blocks if block["type"] == "tool_use"])
             case "tool":
@@ -78,15 +79,15 @@ def _user_blocks(message: Message) -> list[Block]:
     return [{"type": "text", "text": content if isinstance(content, str) else message.content}]
 
 
-def _assistant_blocks(message: Message) -> list[Block]:
-    """Give the blocks of an assistant's message, each tool use once, as an id can have but one result."""
+def _assistant_blocks(message: Message, used: set[str]) -> list[Block]:
+    """Give the blocks of an assistant's message, each tool use once: an id can have but one result."""
     blocks: list[Block] = []
-    used: set[str] = set()
     for block in _blocks(orjson.loads(message.content)):
-        if block.get("type") == "tool_use":
-            if block["id"] in used:
+        if block["type"] == "tool_use":
+            identity = block.get("id")
+            if not isinstance(identity, str) or identity in used:
                 continue
-            used.add(block["id"])
+            used.add(identity)
         blocks.append(block)
     return blocks
 
