@@ -11,6 +11,7 @@ from playhead.telemetry import logger
 from playhead.tools import Tool
 
 from playhead_tool_workers.execute import Execution, Slots
+from playhead_tool_workers.limits import WorkerLimits
 from playhead_tool_workers.outcome import Failed, Try, readable
 from playhead_tool_workers.parts import WorkerParts
 from playhead_tool_workers.reports import CallReports, Progress, Sender
@@ -33,6 +34,7 @@ class Crew:
     pool: str
     tools: tuple[Tool[..., object], ...]
     concurrency: int
+    limits: WorkerLimits
 
 
 class Conductor:
@@ -40,13 +42,13 @@ class Conductor:
 
     def __init__(self, parts: WorkerParts, crew: Crew, sender: Sender) -> None:
         self._parts = parts
-        self._limits = parts.limits
+        self._limits = crew.limits
         self._crew = crew
         self._sender = sender
         self._tools = {tool.name: tool for tool in crew.tools}
         self._slots = asyncio.Semaphore(crew.concurrency)
         self._slots_of = {tool.name: asyncio.Semaphore(tool.concurrency) for tool in crew.tools}
-        self._tries = Tries(crew.concurrency, parts.limits)
+        self._tries = Tries(crew.concurrency, crew.limits)
 
     async def conduct(self, call: Call) -> ReportResult:
         """Run a call and publish its result. Cancelled before that, no result is published."""
@@ -112,6 +114,7 @@ class Conductor:
         command = call.command
         return Execution(
             parts=self._parts,
+            limits=self._limits,
             tries=self._tries,
             slots=Slots(self._slots, self._slots_of[tool.name]),
             tool=tool,

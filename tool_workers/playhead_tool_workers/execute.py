@@ -14,6 +14,7 @@ from playhead.commands import RunTool
 from playhead.tools import Tool, ToolContext, ToolFailed
 from structlog.stdlib import BoundLogger
 
+from playhead_tool_workers.limits import WorkerLimits
 from playhead_tool_workers.outcome import Failed, Returned, Try, returned
 from playhead_tool_workers.parts import WorkerParts
 from playhead_tool_workers.reports import CallReports, Progress, jitter
@@ -41,6 +42,7 @@ class Execution:
     """What one call takes to run. `began` is called once, when it has its first slot."""
 
     parts: WorkerParts
+    limits: WorkerLimits
     tries: Tries
     slots: Slots
     tool: Tool[..., object]
@@ -65,7 +67,7 @@ class Execution:
             await self._wait_after(try_number, came)
 
     async def _wait_after(self, try_number: int, came: Failed) -> None:
-        delay_seconds = self.parts.limits.retry.delay_seconds(try_number, jitter(self.parts.entropy))
+        delay_seconds = self.limits.retry.delay_seconds(try_number, jitter(self.parts.entropy))
         await self.reports.retry(try_number, delay_seconds, came.failure)
         await asyncio.sleep(delay_seconds)
 
@@ -73,7 +75,7 @@ class Execution:
         over = threading.Event()
         seconds = self.tool.timeout_seconds
         now = datetime.fromtimestamp(self.parts.clock() / 1_000_000, UTC)
-        running = _LiveTry(self.reports, self.progress, over, self.parts.limits.result_bytes_max, seconds)
+        running = _LiveTry(self.reports, self.progress, over, self.limits.result_bytes_max, seconds)
         context = ToolContext(
             session_id=self.command.session,
             call_id=self.command.call_id,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from playhead.codec import Codec
 from playhead.queue import Queue, Topics
 from playhead.telemetry import Telemetry
-
-from playhead_tool_workers.limits import WorkerLimits
 
 __all__ = ["WorkerParts"]
 
@@ -24,4 +22,3 @@ class WorkerParts:
     telemetry: Telemetry
     clock: Callable[[], int]
     entropy: Callable[[], bytes]
-    limits: WorkerLimits = field(default_factory=WorkerLimits)

@@ -22,6 +22,7 @@ from playhead.telemetry import logger
 from playhead.tools import Tool, check_name, distinct
 
 from playhead_tool_workers.conduct import Conductor, Crew
+from playhead_tool_workers.limits import WorkerLimits
 from playhead_tool_workers.parts import WorkerParts
 from playhead_tool_workers.reports import Sender
 from playhead_tool_workers.running import Call, Calls
@@ -38,7 +39,7 @@ log = logger(__name__)
 class Worker:
     """One worker of a pool. `ready` is set once it has announced its tools and takes part in the pool's group."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last three are options by name
         self,
         parts: WorkerParts,
         tools: Sequence[Tool[..., object]],
@@ -46,6 +47,7 @@ class Worker:
         *,
         concurrency: int = CONCURRENCY,
         name: str | None = None,
+        limits: WorkerLimits | None = None,
     ) -> None:
         """Take the tools of `pool` among `tools`. Raises `Misconfigured` if there are none."""
         check_name("pool", pool)
@@ -58,8 +60,8 @@ class Worker:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{parts.entropy()[:3].hex()}"
         self.ready = asyncio.Event()
         self._parts = parts
-        self._limits = parts.limits
-        self._crew = Crew(self.name, pool, own, concurrency)
+        self._limits = limits or WorkerLimits()
+        self._crew = Crew(self.name, pool, own, concurrency, self._limits)
         self._sender = Sender(parts, self._limits.reconnect)
         self._conductor = Conductor(parts, self._crew, self._sender)
         self._calls = Calls(self._limits)
@@ -117,7 +119,7 @@ class Worker:
                 await asyncio.sleep(self._sender.delay_seconds(failures))
 
     async def _listen(self) -> None:
-        """Heed the pool's control topic. Stops sent while it cannot be reached are missed: those calls run to their end."""
+        """Heed the pool's control topic. Stops sent while it cannot be reached are missed: those calls run on."""
         topic = self._parts.topics.control(self._crew.pool).name
         failures = 0
         while True:
