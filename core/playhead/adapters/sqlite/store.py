@@ -1,0 +1,118 @@
+"""One SQLite file with both ports: opening, looking out for other processes, closing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from playhead.adapters.groups import HANDOVER_GRACE_SECONDS
+from playhead.adapters.sqlite.database import Connection, connect, open_file
+from playhead.adapters.sqlite.log import SqliteSessionLog
+from playhead.adapters.sqlite.messages import Offsets
+from playhead.adapters.sqlite.queue import SqliteQueue
+from playhead.adapters.sqlite.reader import Reader
+from playhead.adapters.sqlite.records import Heads, half_deleted
+from playhead.adapters.sqlite.writer import Writer
+from playhead.errors import Unavailable
+from playhead.telemetry import logger
+
+__all__ = ["SqliteStore", "open_sqlite"]
+
+FOREIGN_POLL_SECONDS = 0.05
+"""How often a store with readers looks whether another process has written."""
+
+PRUNE_EVERY_SECONDS = 300.0
+"""How often outdated messages are removed."""
+
+_log = logger("playhead.adapters.sqlite")
+
+
+class SqliteStore:
+    """A session log and a queue in one file. `transactions` and `changes` count what this process committed."""
+
+    def __init__(
+        self, writing: Connection, side: Connection, reading: Connection, *, clock: Callable[[], float], grace: float
+    ) -> None:
+        heads, offsets = Heads(), Offsets()
+
+        def forget() -> None:
+            heads.forget()
+            offsets.forget()
+
+        self._loop = asyncio.get_running_loop()
+        self._writer = Writer(writing, side, forget=forget, foreign=self._doubt)
+        self._reader = Reader(reading)
+        self.log = SqliteSessionLog(self._writer, self._reader, heads)
+        self.queue = SqliteQueue(self._writer, self._reader, offsets, clock=clock, grace_seconds=grace)
+        self._poll = self._loop.call_later(FOREIGN_POLL_SECONDS, self._look)
+
+    @property
+    def transactions(self) -> int:
+        """Count the transactions since the store was opened."""
+        return self._writer.transactions
+
+    @property
+    def changes(self) -> int:
+        """Count the appends, publications and other changes that those transactions held."""
+        return self._writer.changes
+
+    async def tend(self) -> None:
+        """Do the housekeeping, for ever: finish what a crash cut short, then prune now and then."""
+        for number in await self._reader.read(half_deleted):
+            await self.log.erase(number)
+        while True:
+            try:
+                await self.queue.prune()
+            except Unavailable as error:
+                _log.warning("could not prune outdated messages", error=str(error))
+            await asyncio.sleep(PRUNE_EVERY_SECONDS)
+
+    async def close(self) -> None:
+        """Write what waits and let go of the file. Readers that still follow get `Unavailable`."""
+        self._poll.cancel()
+        await self.queue.settle()
+        self.log.close()
+        await self._writer.close()
+        self._reader.close()
+
+    def _look(self) -> None:
+        if self.log.followed or self.queue.listeners:
+            self._writer.look()
+        self._poll = self._loop.call_later(FOREIGN_POLL_SECONDS, self._look)
+
+    def _doubt(self) -> None:
+        self.log.doubt()
+        self.queue.doubt()
+
+
+@asynccontextmanager
+async def open_sqlite(
+    path: Path,
+    *,
+    clock: Callable[[], float] = time.time,
+    handover_grace_seconds: float = HANDOVER_GRACE_SECONDS,
+) -> AsyncGenerator[SqliteStore, None]:
+    """Open a database file, made if it is not there. Several processes may have it open.
+
+    `clock` gives seconds since the epoch, for the age of messages. Raises `Misconfigured` for a file that is not ours
+    or is newer than this version, and `Unavailable` while another process keeps it locked.
+    """
+    connections: list[Connection] = []
+    try:
+        connections.append(await asyncio.to_thread(open_file, path))
+        connections.extend([await asyncio.to_thread(connect, path) for _ in range(2)])
+        store = SqliteStore(*connections, clock=clock, grace=handover_grace_seconds)
+        tending = asyncio.create_task(store.tend(), name="playhead-sqlite-tend")
+        try:
+            yield store
+        finally:
+            tending.cancel()
+            await asyncio.wait([tending])
+            await store.close()
+    finally:
+        for connection in reversed(connections):
+            # The last one to close moves the write-ahead log into the database.
+            await asyncio.to_thread(connection.close)
