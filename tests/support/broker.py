@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -62,6 +63,8 @@ group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 auto.create.topics.enable=false
 controller.quorum.append.linger.ms=0
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=300
 log.index.size.max.bytes=262144
 """
 
@@ -83,6 +86,8 @@ class Broker:
         self._jars: Path | None = None
         self._folder: Path | None = None
         self._port = 0
+        # the JVM dies with the thread that started it, so that thread is the broker's own
+        self._launcher = ThreadPoolExecutor(max_workers=1)
         self._process: subprocess.Popen[bytes] | None = None
         self.bootstrap = ""
 
@@ -128,6 +133,7 @@ class Broker:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+        self._launcher.shutdown()
 
     def freeze(self) -> None:
         """Stop the broker from running, its connections still open."""
@@ -154,14 +160,16 @@ class Broker:
         if self._folder is None:
             raise NoBroker("this broker is not ours to restart")
         with (self._folder / "broker.log").open("ab") as log:
-            self._process = subprocess.Popen(
+            launching = self._launcher.submit(
+                subprocess.Popen[bytes],
                 ["java", *HEAP, "-cp", f"{self._jars}/*", "kafka.Kafka", str(self._folder / "server.properties")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # no other thread runs Python between fork and exec here, and a JVM left behind is worse
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+                # what it calls needs no lock of Python's, and a JVM left behind is worse
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
+            self._process = launching.result()
         deadline = time.monotonic() + START_SECONDS
         while not _accepts(self._port):
             if self._process.poll() is not None or time.monotonic() > deadline:

@@ -36,7 +36,7 @@ from playhead.errors import (
     Undecodable,
     UnknownSession,
 )
-from playhead.ids import BEGINNING, Cursor, Seq, SessionId
+from playhead.ids import BEGINNING, Cursor, SessionId
 from playhead.log import APPEND_RECORDS_MAX, RECORD_BYTES_MAX, Page
 from playhead.queue import Topics
 
@@ -44,6 +44,9 @@ __all__ = ["KafkaLog"]
 
 SETTLE_SECONDS = 60.0
 """How long an append whose outcome is unknown is settled by reading and sending again, before `Unavailable`."""
+
+LOOK_BYTES = 65_536
+"""About how much is fetched to look at one record; its batch comes whole."""
 
 
 class KafkaLog:
@@ -196,9 +199,9 @@ class KafkaLog:
         start = genesis(session)
         if cursor.seq == 0 and cursor.tag is None:
             return start
-        found = await self._cluster.patiently(lambda: self._stored_at(session, cursor.seq - 1)) if cursor.seq else None
-        if found is not None and found.seq == cursor.seq and cursor.tag in (None, found.cursor.tag):
-            return Head(found.seq, found.hash, cursor.seq)
+        found = await self._cluster.patiently(lambda: self._dense_at(session, cursor.seq)) if cursor.seq else None
+        if found is not None and cursor.tag in (None, found.cursor.tag):
+            return found
         # void records lie before it, or it is of another history: only reading from the start can tell
         head = start
         chunks = catch_up(self._cluster, self._place(session), 0)
@@ -211,23 +214,36 @@ class KafkaLog:
         raise CursorConflict(str(cursor), head.seq)
 
     async def _stored_at(self, session: SessionId, offset: int) -> Record | None:
-        part = await fetch_once(self._cluster, self._place(session), offset, bytes_max=1)
+        part = await fetch_once(self._cluster, self._place(session), offset, bytes_max=LOOK_BYTES)
         records, _ = unpack(part.data, offset)
         return _record(records[0]) if records and records[0].offset == offset else None
+
+    async def _dense_at(self, session: SessionId, seq: int) -> Head | None:
+        """Give the head at a seq if it is stored where it is without void records before it, else None.
+
+        With none, offset = seq - 1. No honest writer's record has such a seq after a void one, and the link to the record
+        before shows that it is no stranger's.
+        """
+        first = max(seq - 2, 0)
+        part = await fetch_once(self._cluster, self._place(session), first, bytes_max=LOOK_BYTES)
+        stored = {record.offset: _record(record) for record in unpack(part.data, first)[0]}
+        before = stored.get(seq - 2)
+        record = stored[seq - 1] if seq - 1 in stored else await self._stored_at(session, seq - 1)
+        if record is None or (before is None and seq > 1):
+            return None
+        previous = genesis(session) if before is None else Head(before.seq, before.hash, seq - 1)
+        if record.seq != seq or not accept(previous, record):
+            return None
+        return Head(record.seq, record.hash, seq)
 
     async def _end_once(self, session: SessionId) -> Head:
         place = self._place(session)
         end = await end_of(self._cluster, place)
         if end == 0:
             return genesis(session)
-        # with no void record before it, the last one's seq is its offset + 1; its link shows that it is no stranger's
-        part = await fetch_once(self._cluster, place, max(end - 2, 0))
-        stored, after = unpack(part.data, max(end - 2, 0))
-        last = [record for record in map(_record, stored[-2:]) if record is not None]
-        if len(last) == min(end, 2) and after == end and last[-1].seq == end:
-            before = Head(Seq(end - 1), last[0].hash, end - 1) if end > 1 else genesis(session)
-            if accept(before, last[-1]):
-                return Head(last[-1].seq, last[-1].hash, end)
+        dense = await self._dense_at(session, end)
+        if dense is not None:
+            return dense
         head = genesis(session)
         chunks = catch_up(self._cluster, place, 0)
         async with aclosing(chunks):

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.protocol.admin import CreateTopicsRequest, DeleteTopicsRequest
+from aiokafka.protocol.offset import OffsetRequest
 
 from playhead.adapters.kafka.connection import UNKNOWN_TOPIC, Background, Cluster, Lost
-from playhead.adapters.kafka.wire import BATCH_BYTES_MAX
+from playhead.adapters.kafka.wire import BATCH_BYTES_MAX, LATEST
 from playhead.errors import Misconfigured, PlayheadError, Unavailable
 from playhead.ids import SessionId, session_id
 from playhead.queue import Topics, TopicSpec
@@ -138,7 +139,20 @@ class TopicAdmin:
             return False
         for name, (_, leaders) in found.items():
             self._cluster.learn(name, leaders)
-        return True
+        return await self._serves(node, {name: leaders for name, (_, leaders) in found.items()})
+
+    async def _serves(self, node: int, topics: dict[str, tuple[int, ...]]) -> bool:
+        """Tell whether a node serves what it is said to lead: it learns of that a moment after it says so."""
+        led = [
+            (name, [(partition, LATEST) for partition, leader in enumerate(leaders) if leader == node])
+            for name, leaders in topics.items()
+            if node in leaders
+        ]
+        try:
+            response = await self._cluster.call(node, OffsetRequest(-1, 0, led), "metadata")
+        except Lost:
+            return True
+        return not any(code for _, answered in response.topics for _, code, *_ in answered)
 
     def _settings(self) -> dict[str, str]:
         settings = {"max.message.bytes": str(BATCH_BYTES_MAX)}
