@@ -24,9 +24,10 @@ from statistics import median
 from typing import Any
 
 import orjson
+import psutil
 
 from bench.client import Report
-from bench.systems import ROOT, NotStarted, System, start_provider, start_system, system_names
+from bench.systems import ROOT, NotStarted, System, cpu_seconds_of, start_provider, start_system, system_names
 from bench.table import quantile, render, verdicts
 
 __all__ = ["main"]
@@ -37,6 +38,7 @@ SETTLE_SECONDS = 0.5
 """How long a system may tidy up after the last session before its CPU time is read."""
 IDLE_SECONDS = 2.0
 CROWD = 200
+OTHERS_CORES_MAX = 0.2
 RAW_RATE = 50
 """Records per second, as the model writes deltas."""
 WITHOUT_TOOLS = {"floor", "memory"}
@@ -197,15 +199,35 @@ def run(plan: Plan, names: Sequence[str], kafka: str | None) -> Result:
             systems.append(stack.enter_context(start_system(name, provider, folder, kafka)))
             bench.warm_up(systems[-1])
         bench.idle(systems)
+        others = Others()
         for number in range(plan.rounds):
             _say(f"round {number + 1} of {plan.rounds}")
             # The floor is the harness's own and changes no verdict: once is enough.
             measured = [system for system in systems if system.name != "floor" or number == 0]
             bench.round(measured if number % 2 == 0 else measured[::-1])
         bench.conclude()
+        bench.result.notes.append(others.say())
         order = [name for name in (*system_names(), "raw kafka", "raw sqlite") if name in bench.result.figures]
         bench.result.figures = {name: bench.result.figures[name] for name in order}
         return bench.result
+
+
+class Others:
+    """What other processes of the machine use meanwhile: their share of the noise."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic(), self._used()
+
+    def say(self) -> str:
+        """Say it, from the moment when this was made until now."""
+        began, used = self._began
+        cores = (self._used() - used) / (time.monotonic() - began)
+        warning = "  <- the machine was not ours: expect noise" if cores > OTHERS_CORES_MAX else ""
+        return f"processes that this did not start used {max(0.0, cores):.2f} of {os.cpu_count()} cores{warning}"
+
+    def _used(self) -> float:
+        machine = psutil.cpu_times()
+        return machine.user + machine.system + machine.nice - cpu_seconds_of(os.getpid())
 
 
 def _start_broker(stack: ExitStack) -> str:

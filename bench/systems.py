@@ -20,7 +20,17 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["ROOT", "NotStarted", "Process", "System", "free_port", "start_provider", "start_system", "system_names"]
+__all__ = [
+    "ROOT",
+    "NotStarted",
+    "Process",
+    "System",
+    "cpu_seconds_of",
+    "free_port",
+    "start_provider",
+    "start_system",
+    "system_names",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS_MAX = 30.0
@@ -44,12 +54,7 @@ class Process:
     @property
     def cpu_seconds(self) -> float:
         """User and system time of the process and all its children, those that have ended too."""
-        root = psutil.Process(self.popen.pid)
-        family = [root, *root.children(recursive=True)]
-        return sum(
-            times.user + times.system + times.children_user + times.children_system
-            for times in (member.cpu_times() for member in family)
-        )
+        return cpu_seconds_of(self.popen.pid)
 
     def wait_until(self, ready: str | int) -> None:
         """Wait for a line on its stdout that holds a word, or for its port. Raises `NotStarted`."""
@@ -164,6 +169,16 @@ def _launch(
     process = Process(name, popen, log)
     stack.callback(process.stop)
     return process
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """Count user and system time of a process and all its children, those that have ended too."""
+    root = psutil.Process(pid)
+    family = [root, *root.children(recursive=True)]
+    return sum(
+        times.user + times.system + times.children_user + times.children_system
+        for times in (member.cpu_times() for member in family)
+    )
 
 
 def free_port() -> int:
