@@ -447,6 +447,45 @@ async def test_messages_finished_out_of_order_do_not_come_again(store: KafkaStor
         assert [message.value for message in await take(member, 1)] == [b"6"]
 
 
+async def test_while_members_come_and_go_every_message_is_delivered_and_none_is_left(
+    store: KafkaStore, topics: Topics
+) -> None:
+    await store.queue.prepare(topics.requests)
+    name = topics.requests.name
+    seen: set[str] = set()
+    total = 600
+
+    async def consume() -> None:
+        async with store.queue.join("group", name) as member:
+            while True:
+                for message in await take(member, 1, seconds=30):
+                    seen.add(message.key)
+                    member.acknowledge(message)
+
+    async def publish() -> None:
+        for number in range(total):
+            await store.queue.publish(name, f"key{number}", b"value")
+            await asyncio.sleep(0.003)
+
+    members = [asyncio.create_task(consume())]
+    publishing = asyncio.create_task(publish())
+    for _ in range(3):
+        members.append(asyncio.create_task(consume()))
+        before = len(seen)
+        await until(lambda before=before: len(seen) > before + 50, 10)
+        leaver = members.pop(0)
+        leaver.cancel()
+        await asyncio.gather(leaver, return_exceptions=True)
+    await publishing
+    await until(lambda: len(seen) == total, 10)
+    for member in members:
+        member.cancel()
+    await asyncio.gather(*members, return_exceptions=True)
+    await store.queue.publish(name, "last", b"value")
+    async with store.queue.join("group", name) as member:
+        assert [message.key for message in await take(member, 1)] == ["last"]
+
+
 FROZEN_MEMBER = """
 import asyncio, sys
 from playhead.adapters.kafka import KafkaConnection, open_kafka

@@ -221,8 +221,8 @@ class KafkaLog:
     async def _dense_at(self, session: SessionId, seq: int) -> Head | None:
         """Give the head at a seq if it is stored where it is without void records before it, else None.
 
-        With none, offset = seq - 1. No honest writer's record has such a seq after a void one, and the link to the record
-        before shows that it is no stranger's.
+        With none, offset = seq - 1. No honest writer's record has such a seq after a void one, and the link to the
+        record before shows that it is no stranger's.
         """
         first = max(seq - 2, 0)
         part = await fetch_once(self._cluster, self._place(session), first, bytes_max=LOOK_BYTES)

@@ -72,6 +72,7 @@ class GroupMember(ConsumerRebalanceListener):
         self._progress: dict[Place, Progress] = {}
         self._failure: Unavailable | None = None
         self._given = False
+        self._generation = 0
         self._told = False
         self._let_go = asyncio.Event()
         self._changed = asyncio.Event()
@@ -103,7 +104,8 @@ class GroupMember(ConsumerRebalanceListener):
         """Wait for what comes next. Raises `Unavailable`."""
         if self._told:
             self._told = False
-            self._let_go.set()
+            if not any(isinstance(news, Revoked) for news in self._news):
+                self._let_go.set()
         while True:
             if self._news:
                 news = self._news.popleft()
@@ -135,6 +137,7 @@ class GroupMember(ConsumerRebalanceListener):
         if not lost:
             return
         self._given = False
+        self._generation += 1
         self._batch = []
         self._let_go.clear()
         self._news.append(Revoked(lost))
@@ -181,13 +184,18 @@ class GroupMember(ConsumerRebalanceListener):
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             working = loop.time()
-            self._take(fetched)
+            generation = self._generation
+            while not self._given:  # fetched by a new assignment that the application has not been told of yet
+                self._room.clear()
+                await self._room.wait()
+            if generation == self._generation:
+                self._take(fetched)
 
     def _take(self, fetched: dict[TopicPartition, list[Any]]) -> None:  # Any: aiokafka's consumer records
         for (topic, partition), records in fetched.items():
             progress = self._progress.get((topic, partition))
-            if progress is None or not self._given:
-                continue  # of an assignment that is over: whoever has the partition now gets them again
+            if progress is None:
+                continue
             for record in records:
                 if progress.deliver(record.offset):
                     key = (record.key or b"").decode(errors="replace")

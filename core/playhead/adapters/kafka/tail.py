@@ -25,6 +25,8 @@ __all__ = ["Chunk", "Sink", "Tail"]
 LONG_POLL_MS = 250
 EXPRESS_POLL_MS = 5
 
+RELOCATE_PAUSE_SECONDS = 0.05
+
 SINK_BYTES_MAX = 4 * 1024 * 1024
 """About how much one follower may leave unread before it has to read for itself."""
 
@@ -186,6 +188,7 @@ class Tail:
 
     async def _relocate(self, feed: Feed) -> None:
         self._cluster.forget(feed.place[0])
+        await asyncio.sleep(RELOCATE_PAUSE_SECONDS)  # brokers may send us to and fro while they agree
         try:
             node = await self._cluster.patiently(lambda: self._cluster.leader(*feed.place))
         except (NoTopic, PlayheadError) as error:

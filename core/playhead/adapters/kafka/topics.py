@@ -176,6 +176,7 @@ class Stock:
         self._topics = topics
         self._ready: deque[SessionId] = deque()
         self._waiting: deque[asyncio.Future[SessionId]] = deque()
+        self._making: list[SessionId] = []
         self._refilling = False
 
     @property
@@ -202,7 +203,7 @@ class Stock:
 
     async def close(self) -> None:
         """Delete the topics that nobody took. Raises `Unavailable`."""
-        unused = [self._topics.session(session) for session in self._ready]
+        unused = [self._topics.session(session) for session in (*self._ready, *self._making)]
         self._ready.clear()
         if unused:
             try:
@@ -214,9 +215,10 @@ class Stock:
     async def _refill(self) -> None:
         try:
             while (lacking := STOCK_SESSIONS + len(self._waiting) - len(self._ready)) > 0:
-                made = [session_id(os.urandom(16)) for _ in range(min(lacking, REFILL_MAX))]
-                await self._admin.create_sessions(made)
-                self._ready.extend(made)
+                self._making = [session_id(os.urandom(16)) for _ in range(min(lacking, REFILL_MAX))]
+                await self._admin.create_sessions(self._making)
+                self._ready.extend(self._making)
+                self._making = []
                 self._hand_out()
         except PlayheadError as error:
             for waiter in self._waiting:

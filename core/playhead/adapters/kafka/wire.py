@@ -43,6 +43,9 @@ FETCH_BYTES_MAX = BATCH_BYTES_MAX + 65_536
 RESPONSE_BYTES_MAX = 16 * FETCH_BYTES_MAX
 """About how much one fetch brings of all its partitions together."""
 
+READ_CONNECTIONS = 4
+"""How many connections to each node serve reads of what is stored already."""
+
 SESSIONLESS = (0, -1)
 """The fetch session id and epoch of a fetch that belongs to no session."""
 
@@ -122,7 +125,7 @@ async def fetch_once(cluster: Cluster, place: Place, offset: int, bytes_max: int
     """
     topic, partition = place
     node = await cluster.leader(topic, partition)
-    response = await cluster.call(node, Fetch([(place, offset)], wait_ms=0, bytes_max=bytes_max), "read")
+    response = await cluster.call(node, Fetch([(place, offset)], wait_ms=0, bytes_max=bytes_max), _reading(place))
     part = parts(response)[place]
     if part.code and part.code != OUT_OF_RANGE:
         raise misplaced(cluster, topic, part.code)
@@ -133,11 +136,16 @@ async def end_of(cluster: Cluster, place: Place, which: int = LATEST) -> int:
     """Ask where a partition ends (or, with `EARLIEST`, begins) now. Raises `NoTopic`, `Lost`."""
     topic, partition = place
     node = await cluster.leader(topic, partition)
-    response = await cluster.call(node, OffsetRequest(-1, 0, [(topic, [(partition, which)])]), "read")
+    response = await cluster.call(node, OffsetRequest(-1, 0, [(topic, [(partition, which)])]), _reading(place))
     _, code, *rest = response.topics[0][1][0]
     if code:
         raise misplaced(cluster, topic, code)
     return int(rest[1])
+
+
+def _reading(place: Place) -> str:
+    """Name the connection on which a partition is read: a long replay holds up only those that share it."""
+    return f"read-{hash(place) % READ_CONNECTIONS}"
 
 
 def misplaced(cluster: Cluster, topic: str, code: int) -> Lost | NoTopic:
