@@ -1,7 +1,7 @@
 """`playhead demo`: a session that outlives its process, shown live and then proven.
 
-Nothing of it is staged: a child process serves on SQLite in a temporary folder, is killed in the middle of its answer by
-SIGKILL, and is started again on the same folder. The viewer is the same as that of `playhead tail`.
+Nothing of it is staged: a child process serves on SQLite in a temporary folder, is killed by SIGKILL in the middle of
+its answer, and is started again on the same folder. The viewer is the same as that of `playhead tail`.
 """
 
 from __future__ import annotations
@@ -63,25 +63,26 @@ class _Demo:
         self._data = data
         self._variables = {"PLAYHEAD_SCENARIO": str(scenario), "PLAYHEAD_SCRIPTED_PACE": str(PACE_SECONDS)}
         self._renderer = Renderer()
+        self._child: Child
+        self._killed_at: float | None = None
 
     async def play(self) -> None:
         """Serve, ask, kill, serve again, prove."""
         self._say("$ playhead dev    one process; its log is a SQLite file")
-        child = await start_dev(self._data, 0, self._variables)
+        self._child = await start_dev(self._data, 0, self._variables)
         try:
-            async with open_gateway(child.url) as gateway:
+            async with open_gateway(self._child.url) as gateway:
                 self._say(f'$ playhead send "{QUESTION}"')
                 made = await gateway.post("/v1/sessions", {"input": QUESTION}, key="demo")
-                seen, child = await self._view(gateway, str(made["id"]), child)
-                stored = await _stored(gateway, str(made["id"]))
-            for line in evidence(seen, stored):
-                self._terminal.line(f"✓ {line}", "tool")
+                session = str(made["id"])
+                seen = await self._view(gateway, session)
+                for line in evidence(seen, await _stored(gateway, session)):
+                    self._terminal.line(f"✓ {line}", "tool")
         finally:
-            await child.stop()
+            await self._child.stop()
 
-    async def _view(self, gateway: Gateway, session: str, child: Child) -> tuple[list[Told], Child]:
+    async def _view(self, gateway: Gateway, session: str) -> list[Told]:
         seen: list[Told] = []
-        killed_at: float | None = None
         patience = Patience(first_seconds=0.1, most_seconds=0.3)
         async with aclosing(watch(gateway.http, session, patience=patience, chance=random.random)) as stream:
             async for one in stream:
@@ -91,27 +92,24 @@ class _Demo:
                         self._terminal.show(self._renderer.feed(one.event))
                         if one.event["type"] in RUN_ENDS:
                             break
-                        if killed_at is None and _is_in_the_middle(seen):
-                            killed_at = time.monotonic()
-                            await self._kill(child)
-                    case Dropped() if killed_at is not None and child.is_over:
-                        child = await self._again(child, one.cursor)
-                    case Opened() if seen and killed_at is not None:
-                        self._say(
-                            f"the viewer is back after {time.monotonic() - killed_at:.1f} s; what comes is the rest"
-                        )
+                        if self._killed_at is None and _is_in_the_middle(seen):
+                            await self._kill()
+                    case Dropped() if self._child.is_over:
+                        await self._start_again(one.cursor)
+                    case Opened() if self._killed_at is not None:
+                        self._say(f"the viewer is back after {time.monotonic() - self._killed_at:.1f} s, for the rest")
                     case Opened() | Dropped() | Ended():
                         pass
-        return seen, child
+        return seen
 
-    async def _kill(self, child: Child) -> None:
-        self._terminal.show(self._renderer.close())
-        self._say(f"$ kill -9 {child.pid}    in the middle of a word")
-        await child.kill()
+    async def _kill(self) -> None:
+        self._killed_at = time.monotonic()
+        self._say(f"$ kill -9 {self._child.pid}    in the middle of its answer")
+        await self._child.kill()
 
-    async def _again(self, child: Child, cursor: str | None) -> Child:
+    async def _start_again(self, cursor: str | None) -> None:
         self._say(f"$ playhead dev    on the same folder; the viewer resumes after {cursor}")
-        return await start_dev(self._data, child.port, self._variables)
+        self._child = await start_dev(self._data, self._child.port, self._variables)
 
     def _say(self, text: str) -> None:
         self._terminal.show(self._renderer.close())
