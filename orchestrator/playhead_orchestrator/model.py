@@ -119,7 +119,7 @@ class Model(Protocol):
 @dataclass
 class ModelFailed(PlayheadError):
     """A model call that brought no message. `code` is stable: `rate_limited`, `overloaded`, `timeout`, `stream_broken`,
-    `unavailable` (retryable), `refused`, `invalid_request`, `authentication` (not).
+    `unavailable` (retryable), `refused`, `invalid_request`, `authentication`, `misconfigured` (not).
     """
 
     code: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from itertools import pairwise
 from typing import Any
@@ -19,15 +19,14 @@ from playhead_orchestrator.adapters.claude_wire import ClaudeStream, body_of
 from playhead_orchestrator.adapters.sse_lines import EVENT_BYTES_MAX, EventTooLong, SseLines
 from playhead_orchestrator.model import (
     Finished,
-    ModelFailed,
     ModelRequest,
-    Said,
     TextSaid,
     ThinkingSaid,
     ToolInputSaid,
     ToolOffer,
 )
 
+from tests.orchestrator.hearing import asking, failure, hear, read
 from tests.support.providers import Asked, FakeProvider, Refusal, fake_provider
 from tests.support.speech import (
     Cut,
@@ -43,8 +42,7 @@ from tests.support.speech import (
     anthropic_wire,
 )
 
-HELLO: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
-REQUEST = ModelRequest("claude-fake", "be brief", HELLO)
+REQUEST = asking("hello")
 RICH = Speech(
     [
         Think(["Ich überlege", " … 🤔"], "c2ln"),
@@ -70,28 +68,9 @@ async def claude(fake: FakeProvider) -> AsyncGenerator[ClaudeModel, None]:
         await model.close()
 
 
-async def hear(model: ClaudeModel, request: ModelRequest = REQUEST) -> tuple[list[Said], Finished]:
-    said: list[Said] = []
-    async with aclosing(model.stream(request)) as stream:
-        async for batch in stream:
-            said += batch
-    finished = said.pop()
-    assert isinstance(finished, Finished)
-    return said, finished
-
-
-async def failure(model: ClaudeModel, request: ModelRequest = REQUEST) -> tuple[ModelFailed, list[Said]]:
-    said: list[Said] = []
-    with pytest.raises(ModelFailed) as caught:
-        async with aclosing(model.stream(request)) as stream:
-            async for batch in stream:
-                said += batch
-    return caught.value, said
-
-
 async def test_a_message_is_heard_as_it_is_said_and_then_whole():
     async with fake_provider(RICH) as fake, claude(fake) as model:
-        said, finished = await hear(model)
+        said, finished = await hear(model, REQUEST)
     assert said == [
         ThinkingSaid("Ich überlege"),
         ThinkingSaid(" … 🤔"),
@@ -115,7 +94,7 @@ async def test_a_message_is_heard_as_it_is_said_and_then_whole():
 
 async def test_the_message_agrees_with_what_the_sdk_makes_of_the_same_stream():
     async with fake_provider(RICH) as fake, claude(fake) as model:
-        _, finished = await hear(model)
+        _, finished = await hear(model, REQUEST)
         sdk = AsyncAnthropic(api_key="test", base_url=fake.url)
         said = sdk.messages.stream(model="claude-fake", max_tokens=9, messages=[{"role": "user", "content": "x"}])
         async with sdk, said as stream:
@@ -142,19 +121,11 @@ def as_the_sdk_has_it(block: dict[str, Any]) -> dict[str, Any]:
 BODY = b"".join(frame for frame in anthropic_wire(RICH, {}) if isinstance(frame, bytes))
 
 
-def read(chunks: Sequence[bytes]) -> tuple[list[Said], Finished]:
-    lines, message, said = SseLines(), ClaudeStream(), list[Said]()
-    for chunk in chunks:
-        said += message.feed(lines.feed(chunk))
-    said += message.feed(lines.end())
-    return said, message.end()
-
-
 @given(cuts=st.lists(st.integers(0, len(BODY)), max_size=60), crlf=st.booleans())
 def test_wherever_the_bytes_are_cut_the_same_is_read(cuts: list[int], crlf: bool):
     body = BODY.replace(b"\n", b"\r\n") if crlf else BODY
     places = [0, *sorted(cuts), len(body)]
-    assert read([body[a:b] for a, b in pairwise(places)]) == read([BODY])
+    assert read(ClaudeStream(), [body[a:b] for a, b in pairwise(places)]) == read(ClaudeStream(), [BODY])
 
 
 @settings(max_examples=10, deadline=None)
@@ -162,7 +133,7 @@ def test_wherever_the_bytes_are_cut_the_same_is_read(cuts: list[int], crlf: bool
 async def test_wherever_the_network_cuts_the_same_is_heard(cuts: list[int]):
     speech = Speech(RICH.steps, RICH.stop_reason, RICH.usage, cuts)
     async with fake_provider(speech) as fake, claude(fake) as model:
-        assert await hear(model) == read([BODY])
+        assert await hear(model, REQUEST) == read(ClaudeStream(), [BODY])
 
 
 async def test_what_a_chunk_brings_comes_in_one_batch():
@@ -198,7 +169,7 @@ async def test_cancelling_the_reader_ends_the_call():
 
     async with fake_provider(answer) as fake, claude(fake) as model:
         async with asyncio.TaskGroup() as tasks:
-            hearing = tasks.create_task(hear(model))
+            hearing = tasks.create_task(hear(model, REQUEST))
             await arrived.wait()
             hearing.cancel()
         await fake.left.wait()
@@ -207,7 +178,7 @@ async def test_cancelling_the_reader_ends_the_call():
 async def test_calls_one_after_the_other_use_one_connection():
     async with fake_provider(RICH) as fake, claude(fake) as model:
         for _ in range(3):
-            await hear(model)
+            await hear(model, REQUEST)
         assert (len(fake.asked), fake.connections) == (3, 1)
 
 
@@ -216,17 +187,14 @@ async def test_parallel_calls_are_heard_apart():
         return Speech([Text([asked.body["messages"][0]["content"][0]["text"], "!"])])
 
     async with fake_provider(answer) as fake, claude(fake) as model:
-        requests = [
-            ModelRequest("m", "", [{"role": "user", "content": [{"type": "text", "text": str(n)}]}]) for n in range(20)
-        ]
-        heard = await asyncio.gather(*(hear(model, request) for request in requests))
+        heard = await asyncio.gather(*(hear(model, asking(str(number))) for number in range(20)))
     assert [finished.content[0]["text"] for _, finished in heard] == [f"{n}!" for n in range(20)]
 
 
 async def test_the_sdk_is_imported_once_however_many_wait_for_it():
     async with fake_provider(RICH) as fake, claude(fake) as model:
-        await asyncio.gather(model.warm_up(), model.warm_up(), hear(model))
-        await hear(model)
+        await asyncio.gather(model.warm_up(), model.warm_up(), hear(model, REQUEST))
+        await hear(model, REQUEST)
         assert fake.connections == 1
 
 
@@ -255,7 +223,7 @@ async def test_an_http_error_says_whether_trying_again_can_help(
 ):
     body = {"type": "error", "error": {"type": "some_error", "message": "because of this"}}
     async with fake_provider(Refusal(status, body, headers)) as fake, claude(fake) as model:
-        failed, said = await failure(model)
+        failed, said = await failure(model, REQUEST)
         assert len(fake.asked) == 1, "the adapter makes no retries of its own"
     assert (failed.code, failed.message, failed.retryable, failed.retry_after_seconds) == (
         code,
@@ -268,7 +236,7 @@ async def test_an_http_error_says_whether_trying_again_can_help(
 
 async def test_a_page_of_a_proxy_is_an_error_like_any():
     async with fake_provider(Refusal(503, "<html>try later</html>")) as fake, claude(fake) as model:
-        failed, _ = await failure(model)
+        failed, _ = await failure(model, REQUEST)
     assert (failed.code, failed.retryable) == ("overloaded", True)
 
 
@@ -284,7 +252,7 @@ async def test_a_page_of_a_proxy_is_an_error_like_any():
 )
 async def test_a_broken_stream_can_be_tried_again_and_what_was_said_was_heard(end: Cut | Raw):
     async with fake_provider(Speech([Text(["half", "way"]), end])) as fake, claude(fake) as model:
-        failed, said = await failure(model)
+        failed, said = await failure(model, REQUEST)
     assert (failed.code, failed.retryable) == ("stream_broken", True)
     assert said == [TextSaid("half"), TextSaid("way")]
 
@@ -302,14 +270,14 @@ async def test_a_broken_stream_can_be_tried_again_and_what_was_said_was_heard(en
 async def test_an_error_in_mid_stream_says_whether_trying_again_can_help(kind: str, code: str, retryable: bool):
     speech = Speech([Text(["half"]), ErrorEvent(kind, "so it is")])
     async with fake_provider(speech) as fake, claude(fake) as model:
-        failed, said = await failure(model)
+        failed, said = await failure(model, REQUEST)
     assert (failed.code, failed.message, failed.retryable) == (code, "so it is", retryable)
     assert said == [TextSaid("half")]
 
 
 async def test_a_refusal_by_the_model_is_final():
     async with fake_provider(Speech([Text(["I"])], stop_reason="refusal")) as fake, claude(fake) as model:
-        failed, _ = await failure(model)
+        failed, _ = await failure(model, REQUEST)
     assert (failed.code, failed.retryable) == ("refused", False)
 
 
@@ -317,7 +285,7 @@ async def test_a_provider_that_is_not_there_can_be_tried_again():
     async with fake_provider(RICH) as fake:
         pass
     async with claude(fake) as model:
-        failed, _ = await failure(model)
+        failed, _ = await failure(model, REQUEST)
     assert (failed.code, failed.retryable) == ("unavailable", True)
 
 
@@ -327,7 +295,7 @@ async def test_without_credentials_the_call_fails_with_advice(monkeypatch: pytes
     monkeypatch.setenv("ANTHROPIC_CONFIG_DIR", str(tmp_path))
     async with fake_provider(RICH) as fake:
         model = ClaudeModel(base_url=fake.url)
-        failed, _ = await failure(model)
+        failed, _ = await failure(model, REQUEST)
         await model.close()
         assert fake.asked == []
     assert (failed.code, failed.retryable) == ("authentication", False)
@@ -350,7 +318,7 @@ async def test_what_a_newer_version_adds_is_skipped_or_passed_through():
     frames = [Raw(f"data: {json.dumps(event)}\n\n".encode()) for event in events]
     speech = Speech([Use("mine", ["{}"]), Raw(b": a comment\n\n"), *frames, Text(["ok"])])
     async with fake_provider(speech) as fake, claude(fake) as model:
-        said, finished = await hear(model)
+        said, finished = await hear(model, REQUEST)
     assert said == [ToolInputSaid(0, "{}"), TextSaid("ok")]
     assert finished.content == (
         {"type": "tool_use", "name": "mine", "input": {}},
@@ -363,7 +331,7 @@ async def test_what_a_newer_version_adds_is_skipped_or_passed_through():
 @pytest.mark.parametrize("broken", ['{"city": "Zü', "[1, 2]", "nonsense"])
 async def test_a_tool_input_that_is_no_object_is_kept_with_why(broken: str):
     async with fake_provider(Speech([Use("weather", [broken])])) as fake, claude(fake) as model:
-        _, finished = await hear(model)
+        _, finished = await hear(model, REQUEST)
     assert finished.content[0]["input"] == broken
     assert finished.content[0]["invalid"]
 
@@ -458,6 +426,6 @@ async def test_the_request_is_the_providers_own_form():
 
 def test_without_instructions_the_tools_are_what_is_cached():
     tools = [ToolOffer("a", "", {}), ToolOffer("b", "", {})]
-    body = body_of(ModelRequest("m", "", HELLO, tools))
+    body = body_of(ModelRequest("m", "", REQUEST.messages, tools))
     assert "system" not in body
     assert [tool.get("cache_control") for tool in body["tools"]] == [None, {"type": "ephemeral"}]

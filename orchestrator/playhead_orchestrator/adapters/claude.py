@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from playhead_orchestrator.adapters.claude_wire import ClaudeStream, body_of
@@ -44,8 +44,9 @@ class ClaudeModel:
         self._opening = asyncio.Lock()
 
     async def warm_up(self) -> None:
-        """Import the SDK (1–2 s) in a thread, off the path to ready. The first call waits for it."""
-        await self._open()
+        """Import the SDK (1–2 s) in a thread, off the path to ready. What is missing is for the first call to say."""
+        with suppress(ModelFailed):
+            await self._open()
 
     async def close(self) -> None:
         """Close the connections."""
