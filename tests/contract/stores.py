@@ -1,0 +1,73 @@
+"""The stores that the contract is proved on. An adapter is added to the suites here, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+from uuid import uuid4
+
+from playhead.adapters.memory import MemoryQueue, MemorySessionLog
+from playhead.adapters.sqlite import open_sqlite
+from playhead.log import SessionLog
+from playhead.queue import Queue, Topics
+
+
+class Client(Protocol):
+    """One adapter instance: what one process has of a store."""
+
+    @property
+    def log(self) -> SessionLog: ...
+
+    @property
+    def queue(self) -> Queue: ...
+
+
+@dataclass(frozen=True)
+class MemoryClient:
+    log: MemorySessionLog
+    queue: MemoryQueue
+
+
+@dataclass
+class Store:
+    """A store, and what differs between adapters by their own nature."""
+
+    open: Callable[[], AbstractAsyncContextManager[Client]]
+    """Open another client of it, to be closed by who asked."""
+    groups_span_clients: bool = False
+    """Whether members of one group may be in different clients (processes)."""
+    patience_seconds: float = 5.0
+    """The longest wait for anything that must happen."""
+    _clients: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def client(self) -> Client:
+        """Open another client of it, closed when the test ends."""
+        return await self._clients.enter_async_context(self.open())
+
+    async def close(self) -> None:
+        await self._clients.aclose()
+
+
+def memory_store() -> Store:
+    client = MemoryClient(MemorySessionLog(), MemoryQueue())
+
+    @asynccontextmanager
+    async def same() -> AsyncGenerator[Client, None]:
+        yield client
+
+    return Store(same)
+
+
+def sqlite_store(folder: Path) -> Store:
+    return Store(lambda: open_sqlite(folder / "log.db"))
+
+
+def kafka_store(bootstrap: str) -> Store:
+    from playhead.adapters.kafka import KafkaConnection, open_kafka  # noqa: PLC0415 - only where there is a broker
+
+    topics = Topics(prefix=f"contract-{uuid4().hex[:12]}")
+    connection = KafkaConnection(bootstrap=bootstrap)
+    return Store(lambda: open_kafka(connection, topics=topics), groups_span_clients=True, patience_seconds=20.0)
