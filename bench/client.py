@@ -14,16 +14,16 @@ import asyncio
 import re
 import secrets
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 import httptools
 import orjson
 import uvloop
 
-from bench.scenarios import AGENTS, SAMPLES, parse
+from bench.scenarios import AGENTS, SAMPLES, Script, parse
 
-__all__ = ["Report", "main"]
+__all__ = ["Report", "Run", "doubt", "main"]
 
 RUN_SECONDS_MAX = 120.0
 STAMP = re.compile(r"@([0-9]{19})")
@@ -182,13 +182,24 @@ async def ask_provider(port: int) -> dict[str, Any]:
     return answer
 
 
-def summarise(runs: list[Run], walls: list[float], provided: dict[str, Any], cpu_seconds: float) -> Report:
+def doubt(run: Run, known: dict[str, Any] | None, script: Script) -> str:
+    """Say what is wrong with a run, or nothing: what is measured is only what was asked for."""
+    if run.problem or known is None:
+        return run.problem or "the model was never asked"
+    for what, expected in (("steps", script.steps), ("tools", script.tools)):
+        if len(known[what]) != expected:
+            return f"the model saw {len(known[what])} {what} instead of {expected}"
+    return ""
+
+
+def summarise(agent: str, runs: list[Run], walls: list[float], provided: dict[str, Any]) -> Report:
     """Take the model's and the tools' own time out of what was measured."""
-    report = Report(0, walls, [], [], [], [], 0.0, cpu_seconds, [])
+    report = Report(0, walls, [], [], [], [], 0.0, 0.0, [])
     for run in runs:
         known = provided.get(run.token)
-        if run.problem or known is None:
-            report.problems.append(run.problem or "the model was never asked")
+        problem = doubt(run, known, parse((AGENTS | SAMPLES)[agent]))
+        if problem or known is None:
+            report.problems.append(problem)
             continue
         steps: list[dict[str, int]] = known["steps"]
         tools: list[list[int]] = known["tools"]
@@ -216,7 +227,8 @@ async def measure(arguments: argparse.Namespace) -> Report:
         runs += done
         walls.append(wall)
     cpu_seconds = time.process_time() - cpu
-    return summarise(runs, walls, await ask_provider(arguments.provider), cpu_seconds)
+    report = summarise(arguments.agent, runs, walls, await ask_provider(arguments.provider))
+    return replace(report, cpu_seconds=cpu_seconds)
 
 
 def main() -> None:

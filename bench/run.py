@@ -72,6 +72,7 @@ class Result:
 
 PARTS = ("stream", "tools", "crowd", "raw")
 QUICK = Plan(rounds=2, tool_runs=5, raw_records=50, warm_up_sessions=20, parts=frozenset(PARTS))
+QUICK_WITH_KAFKA = replace(QUICK, rounds=1)
 FULL = Plan(rounds=5, tool_runs=20, raw_records=100, warm_up_sessions=50, parts=frozenset(PARTS))
 
 
@@ -264,7 +265,9 @@ def _say(line: str) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two short rounds: under a minute, and noisier")
+    parser.add_argument(
+        "--quick", action="store_true", help="two short rounds, or one with Kafka: under a minute, and noisier"
+    )
     parser.add_argument("--rounds", type=int, help="another number of rounds")
     parser.add_argument("--systems", default="plain,embedded,floor", help=f"some of {','.join(system_names())}")
     parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
@@ -286,7 +289,7 @@ def main() -> int:
     """Run the benchmark; exit with 1 if a run was not whole, or, with `--strict`, a target was missed."""
     signal.signal(signal.SIGTERM, _end)
     arguments = _arguments()
-    plan = QUICK if arguments.quick else FULL
+    plan = (QUICK_WITH_KAFKA if arguments.kafka else QUICK) if arguments.quick else FULL
     plan = replace(plan, rounds=arguments.rounds or plan.rounds, parts=frozenset(arguments.only))
     where = machine()
     began = time.monotonic()

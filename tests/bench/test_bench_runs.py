@@ -8,11 +8,12 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import orjson
 import pytest
 
-from bench.client import Report
+from bench.client import Report, Run, doubt
 from bench.scenarios import AGENTS, SAMPLES, parse
 from bench.systems import ROOT, System, start_provider, start_system
 from bench.table import Figures, quantile, render, verdicts
@@ -94,6 +95,14 @@ def test_a_server_that_knows_no_runs_gives_problems_and_no_figures(systems: tupl
     report = Report(**orjson.loads(done.stdout))
     assert report.runs == 0
     assert report.problems == ["5 of 10 deltas arrived"]
+
+
+def test_a_run_in_which_a_tool_or_a_model_call_is_not_as_asked_is_doubted() -> None:
+    script = parse(AGENTS["tools"])
+    whole: dict[str, Any] = {"steps": [{}, {}], "tools": [[1, 2], [1, 2]]}
+    assert not doubt(Run("token"), whole, script)
+    assert doubt(Run("token"), whole | {"tools": [[1, 2]]}, script) == "the model saw 1 tools instead of 2"
+    assert doubt(Run("token"), whole | {"steps": [{}] * 3}, script) == "the model saw 3 steps instead of 2"
 
 
 def test_the_cpu_time_of_a_system_grows_with_what_it_serves(systems: tuple[System, System], measure: Measure) -> None:
