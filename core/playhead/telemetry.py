@@ -102,7 +102,9 @@ def configure_logging(level: str = "INFO", style: Literal["json", "console"] = "
         stdlib.add_log_level,
         processors.TimeStamper(fmt="iso", utc=True),
     ]
-    last = processors.JSONRenderer() if style == "json" else dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    # Tracebacks without the values of local variables: those may be secrets.
+    console = dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=dev.plain_traceback)
+    last = [processors.format_exc_info, processors.JSONRenderer()] if style == "json" else [console]
     configure(
         processors=[*shared, stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=stdlib.BoundLogger,
@@ -113,7 +115,7 @@ def configure_logging(level: str = "INFO", style: Literal["json", "console"] = "
     handler.setFormatter(
         stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[stdlib.ProcessorFormatter.remove_processors_meta, last],
+            processors=[stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)

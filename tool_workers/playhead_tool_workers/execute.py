@@ -121,6 +121,8 @@ class _LiveTry:
         return _Noted()
 
     def emit(self, output: object) -> Awaitable[None]:
+        if self._over.is_set():
+            return _Noted()  # nobody listens any more
         came = returned(output, self._bytes_max)
         if isinstance(came, Failed):
             raise ToolFailed(f"emit: {came.message}")
