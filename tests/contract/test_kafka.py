@@ -19,7 +19,7 @@ from playhead.accept import Head, Record, genesis
 from playhead.adapters.kafka import KafkaConnection, KafkaStore, open_kafka
 from playhead.adapters.kafka.connection import Background, Cluster
 from playhead.adapters.kafka.progress import Progress, decode_finished, encode_finished
-from playhead.adapters.kafka.tail import SINK_BYTES_MAX
+from playhead.adapters.kafka.sink import SINK_BYTES_MAX
 from playhead.adapters.kafka.topics import STOCK_SESSIONS
 from playhead.adapters.kafka.writer import Batch, Writer
 from playhead.codec import Codec, Context

@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator
 from functools import partial
 
 from playhead.adapters.kafka.connection import Cluster, Lost
-from playhead.adapters.kafka.tail import Chunk, Sink, Tail
+from playhead.adapters.kafka.sink import Chunk, Sink
+from playhead.adapters.kafka.tail import Tail
 from playhead.adapters.kafka.wire import OUT_OF_RANGE, Place, fetch_once, unpack
 
 __all__ = ["OutOfRange", "catch_up", "fetch", "follow"]

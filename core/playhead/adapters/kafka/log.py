@@ -15,7 +15,8 @@ from dataclasses import replace
 from playhead.accept import Head, Record, accept, advance, genesis
 from playhead.adapters.kafka.connection import Cluster, Lost, NoTopic, backoff
 from playhead.adapters.kafka.follow import OutOfRange, catch_up, follow
-from playhead.adapters.kafka.tail import Chunk, Tail
+from playhead.adapters.kafka.sink import Chunk
+from playhead.adapters.kafka.tail import Tail
 from playhead.adapters.kafka.topics import Stock, TopicAdmin
 from playhead.adapters.kafka.wire import (
     EARLIEST,

@@ -6,6 +6,7 @@ that whoever takes the partition over does not run them again.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable
 
@@ -13,6 +14,11 @@ __all__ = ["Progress", "decode_finished", "encode_finished"]
 
 METADATA_CHARS_MAX = 4000
 """How much a commit carries (the broker's default limit is 4096); what does not fit is delivered again."""
+
+FINISHED_MAX = 1_000_000
+"""The most offsets that metadata may name: more than any member of ours leaves open."""
+
+RANGE = re.compile(r"([0-9]{1,12})(?:-([0-9]{1,12}))?")
 
 
 class Progress:
@@ -76,11 +82,11 @@ def decode_finished(safe: int, metadata: str) -> set[int]:
     if len(metadata) > METADATA_CHARS_MAX:
         return finished
     for part in filter(None, metadata.split(",")):
-        first, _, last = part.partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
+        found = RANGE.fullmatch(part)
+        if found is None:
             return set()
-        low, high = int(first), int(last or first)
-        if high - low > 1_000_000:
+        low, high = int(found[1]), int(found[2] or found[1])
+        if len(finished) + high - low > FINISHED_MAX:
             return set()
         finished.update(range(safe + low, safe + high + 1))
     return finished

@@ -11,7 +11,8 @@ from aiokafka.partitioner import DefaultPartitioner
 from playhead.adapters.kafka.connection import Cluster, NoTopic
 from playhead.adapters.kafka.follow import OutOfRange, fetch, follow
 from playhead.adapters.kafka.member import GroupMember
-from playhead.adapters.kafka.tail import Chunk, Tail
+from playhead.adapters.kafka.sink import Chunk
+from playhead.adapters.kafka.tail import Tail
 from playhead.adapters.kafka.topics import TopicAdmin
 from playhead.adapters.kafka.wire import EARLIEST, LATEST, Place, end_of
 from playhead.adapters.kafka.writer import Batch, Writer

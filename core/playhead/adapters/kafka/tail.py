@@ -1,4 +1,7 @@
-"""The live end of every partition that this process follows: one fetch session a node, whatever follows it.
+"""The live end of every partition that this process follows, each followed once, whoever reads it.
+
+The broker looks at all partitions of a fetch when one of them has news. So they are spread over lanes of bounded size,
+each with a fetch session of its own, and what an event costs does not grow with the sessions that are followed.
 
 A long poll that is under way cannot be told of another partition. So a partition that joins is fetched by a second,
 brief poll (the express), until the long poll returns and takes it over; both may bring the same records, and the second
@@ -9,7 +12,6 @@ to read for itself and slows nobody.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,89 +19,21 @@ from typing import Any
 from aiokafka.protocol.api import Response
 
 from playhead.adapters.kafka.connection import PATIENCE_SECONDS, Background, Cluster, Lost, NoTopic, backoff
-from playhead.adapters.kafka.wire import OUT_OF_RANGE, SESSIONLESS, Fetch, Place, Stored, parts, unpack
+from playhead.adapters.kafka.sink import Chunk, Sink
+from playhead.adapters.kafka.wire import OUT_OF_RANGE, SESSIONLESS, Fetch, Place, parts, unpack
 from playhead.errors import PlayheadError, Unavailable
 
-__all__ = ["Chunk", "Sink", "Tail"]
+__all__ = ["Tail"]
 
 LONG_POLL_MS = 250
 EXPRESS_POLL_MS = 5
 
 RELOCATE_PAUSE_SECONDS = 0.05
 
-SINK_BYTES_MAX = 4 * 1024 * 1024
-"""About how much one follower may leave unread before it has to read for itself."""
+LANE_PLACES_MAX = 64
+"""How many partitions share a fetch session."""
 
-RECORD_OVERHEAD_BYTES = 100
 EPOCH_MAX = 2**31 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Records of one partition in order, whole batches, and the offset after them."""
-
-    place: Place
-    records: list[Stored]
-    after: int
-
-
-class Sink:
-    """Where one follower gets what arrives, from any number of partitions. Bounded."""
-
-    def __init__(self) -> None:
-        self._chunks: deque[tuple[Chunk, int]] = deque()
-        self._bytes = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self._failure: Exception | None = None
-        self.overrun = False
-
-    def put(self, chunk: Chunk) -> None:
-        """Hand over what arrived; a follower too far behind gets nothing but the word that it is."""
-        if self.overrun:
-            return
-        size = sum(len(record.value) + RECORD_OVERHEAD_BYTES for record in chunk.records)
-        self._bytes += size
-        self._chunks.append((chunk, size))
-        if self._bytes > SINK_BYTES_MAX:
-            self.overtake()
-        self._wake()
-
-    def overtake(self) -> None:
-        """Tell the follower to read for itself."""
-        self.overrun = True
-        self._chunks.clear()
-        self._wake()
-
-    def fail(self, error: Exception) -> None:
-        """Say that nothing more will come, after what is there."""
-        self._failure = error
-        self._wake()
-
-    def reset(self) -> None:
-        """Begin again, with nothing in it."""
-        self._chunks.clear()
-        self._bytes = 0
-        self.overrun = False
-
-    async def take(self) -> Chunk | None:
-        """Wait for the next chunk; None says to read for yourself. Raises what the sink failed with."""
-        while not self._chunks:
-            if self.overrun:
-                return None
-            if self._failure is not None:
-                raise self._failure
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        chunk, size = self._chunks.popleft()
-        self._bytes -= size
-        return chunk
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 @dataclass(eq=False, slots=True)
@@ -109,6 +43,7 @@ class Feed:
     place: Place
     position: int
     sinks: set[Sink] = field(default_factory=set[Sink])
+    lane: Lane | None = None
 
 
 class Tail:
@@ -118,7 +53,7 @@ class Tail:
         self._cluster = cluster
         self._background = background
         self._feeds: dict[Place, Feed] = {}
-        self._lanes: dict[int, Lane] = {}
+        self._lanes: dict[int, list[Lane]] = {}
 
     @property
     def places(self) -> frozenset[Place]:
@@ -199,15 +134,19 @@ class Tail:
             self._assign(feed, node)
 
     def _assign(self, feed: Feed, node: int) -> None:
-        lane = self._lanes.get(node)
+        lanes = self._lanes.setdefault(node, [])
+        lane = next((lane for lane in lanes if lane.size < LANE_PLACES_MAX), None)
         if lane is None:
-            lane = self._lanes[node] = Lane(self, self._cluster, node)
+            lane = Lane(self, self._cluster, (node, len(lanes)))
+            lanes.append(lane)
+        feed.lane = lane
         for work in lane.add(feed):
             self._background.start(work)
 
     def _withdraw(self, feed: Feed) -> None:
-        for lane in self._lanes.values():
-            lane.remove(feed)
+        if feed.lane is not None:
+            feed.lane.remove(feed)
+            feed.lane = None
 
     def _remove(self, feed: Feed) -> None:
         del self._feeds[feed.place]
@@ -215,12 +154,12 @@ class Tail:
 
 
 class Lane:
-    """The long poll and the express of one node."""
+    """The long poll and the express of some partitions of one node."""
 
-    def __init__(self, tail: Tail, cluster: Cluster, node: int) -> None:
+    def __init__(self, tail: Tail, cluster: Cluster, name: tuple[int, int]) -> None:
         self._tail = tail
         self._cluster = cluster
-        self._node = node
+        self._node, self._number = name
         self._feeds: dict[Place, Feed] = {}
         self._joining: dict[Place, Feed] = {}
         self._asked: dict[Place, int] = {}
@@ -228,6 +167,11 @@ class Lane:
         self._session = 0, 0
         self._polling = False
         self._expressing = False
+
+    @property
+    def size(self) -> int:
+        """How many partitions there are in it."""
+        return len(self._feeds) + len(self._joining)
 
     def add(self, feed: Feed) -> list[Any]:
         """Take a partition in; give the loops that must run for it and do not."""
@@ -254,7 +198,7 @@ class Lane:
                 asked = {place: feed.position for place, feed in self._joining.items()}
                 request = Fetch(asked.items(), wait_ms=EXPRESS_POLL_MS, session=SESSIONLESS)
                 try:
-                    response = await self._cluster.call(self._node, request, "express")
+                    response = await self._cluster.call(self._node, request, f"express-{self._number}")
                 except Lost:
                     return  # the long poll meets the same trouble and deals with it
                 self._dispatch(response, asked)
@@ -270,7 +214,7 @@ class Lane:
                 self._take_over()
                 request = self._request()
                 try:
-                    response = await self._cluster.call(self._node, request, "tail")
+                    response = await self._cluster.call(self._node, request, f"tail-{self._number}")
                     self._continue(response)
                 except Lost as error:
                     self._begin_again()
