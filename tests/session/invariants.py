@@ -1,0 +1,187 @@
+"""What must hold of every log that the session machine writes, and of the state that it leads to (DESIGN, section 8).
+
+Written from the rules, not from the machine: nothing here calls `decide`, and `fold` is only compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from playhead.events import (
+    Budget,
+    Event,
+    ModelCallAbandoned,
+    ModelCallCompleted,
+    ModelCallFailed,
+    ModelCallStarted,
+    OwnerChanged,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    RunStarted,
+    SessionClosed,
+    SessionStarted,
+    TextDelta,
+    Thinking,
+    ToolCall,
+    ToolInputDelta,
+    ToolProgress,
+    ToolResult,
+    ToolResultChunk,
+    ToolRetry,
+    ToolStarted,
+    UserMessage,
+)
+from playhead.session import Session, pending
+
+Place = tuple[str, int, int]
+
+
+@dataclass
+class Audit:
+    """Reads a log event by event and objects to the first that may not be where it is."""
+
+    budget: Budget
+    waiting: list[str] = field(default_factory=list[str])
+    going: str | None = None
+    ended: dict[str, str] = field(default_factory=dict[str, str])
+    attempt: Place | None = None
+    calling: bool = False
+    completed: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
+    open_calls: dict[str, Place] = field(default_factory=dict[str, Place])
+    settled: set[str] = field(default_factory=set[str])
+    calls_run: int = 0
+    tokens: int = 0
+    epoch: int = 0
+    last: Event | None = None
+
+    def read(self, event: Event) -> None:  # noqa: C901 - one arm an event
+        """Check one event. Raises `AssertionError`."""
+        assert not isinstance(self.last, SessionClosed), f"{event} after the session was closed"
+        assert (self.last is None) == isinstance(event, SessionStarted), "a log begins with its session, once"
+        run = getattr(event, "run_id", None)
+        assert run not in self.ended, f"{event} after its run has ended"
+        match event:
+            case SessionStarted():
+                pass
+            case OwnerChanged():
+                assert event.epoch == self.epoch + 1
+                self.epoch = event.epoch
+            case UserMessage():
+                assert run not in self.waiting and run != self.going, "a message is said once"
+                self.waiting.append(event.run_id)
+            case SessionClosed():
+                assert self.going is None and not self.waiting, "a closed session left something unended"
+            case RunStarted():
+                self._run_started(event)
+            case RunCompleted() | RunFailed() | RunCancelled():
+                self._run_ended(event)
+            case ModelCallStarted() | ModelCallCompleted() | ModelCallFailed() | ModelCallAbandoned():
+                self._model_call(event)
+            case TextDelta() | Thinking() | ToolInputDelta():
+                assert self.calling and self.attempt == place_of(event), "a piece of an attempt that is not in flight"
+            case ToolCall():
+                self._tool_called(event)
+            case ToolResult():
+                assert event.call_id in self.open_calls, "a result without a call, or a second one"
+                assert self.open_calls.pop(event.call_id) == place_of(event)
+                self.settled.add(event.call_id)
+                self.calls_run += event.status != "denied"
+                self._check_calls()
+            case ToolStarted() | ToolProgress() | ToolResultChunk() | ToolRetry():
+                assert self.open_calls[event.call_id] == place_of(event), "a report about a call that is not open"
+            case _:
+                assert run is None or run == self.going
+        self.last = event
+
+    def _run_started(self, event: RunStarted) -> None:
+        assert self.going is None, "two runs at once"
+        assert event.run_id in self.waiting, "a run that nobody asked for"
+        just_said = isinstance(self.last, UserMessage) and self.last.run_id == event.run_id
+        assert just_said or self.waiting[0] == event.run_id, "a run overtook an earlier message"
+        self.waiting.remove(event.run_id)
+        self.going, self.attempt, self.calls_run, self.tokens = event.run_id, None, 0, 0
+
+    def _run_ended(self, event: RunCompleted | RunFailed | RunCancelled) -> None:
+        assert event.run_id == self.going or event.run_id in self.waiting
+        self.ended[event.run_id] = type(event).__name__
+        if event.run_id != self.going:
+            self.waiting.remove(event.run_id)
+            return
+        assert not self.open_calls, "a run ended with a call that has no result"
+        assert not self.calling, "a run ended with a model call in flight"
+        self.going = None
+
+    def _model_call(self, event: ModelCallStarted | ModelCallCompleted | ModelCallFailed | ModelCallAbandoned) -> None:
+        assert event.run_id == self.going
+        if not isinstance(event, ModelCallStarted):
+            assert self.calling and self.attempt == place_of(event), "the end of an attempt that is not in flight"
+            self.calling = False
+            if isinstance(event, ModelCallCompleted):
+                assert (event.run_id, event.step) not in self.completed, "a step has one accepted message"
+                self.completed.add((event.run_id, event.step))
+                self.tokens += event.usage.tokens
+            return
+        assert not self.calling and not self.open_calls, "a model call while something else is under way"
+        before = self.attempt
+        if before is None:
+            assert (event.step, event.attempt) == (1, 1)
+        elif (event.run_id, before[1]) in self.completed:
+            assert (event.step, event.attempt) == (before[1] + 1, 1)
+            assert self.budget.tokens is None or self.tokens < self.budget.tokens, "past the budget of tokens"
+        else:
+            assert (event.step, event.attempt) == (before[1], before[2] + 1)
+        assert self.budget.steps is None or event.step <= self.budget.steps, "past the budget of steps"
+        self.attempt, self.calling = place_of(event), True
+
+    def _tool_called(self, event: ToolCall) -> None:
+        assert self.attempt == place_of(event) and not self.calling
+        assert (event.run_id, event.step) in self.completed, "a call before its message"
+        assert event.call_id not in self.settled and event.call_id not in self.open_calls, "a call happens once"
+        self.open_calls[event.call_id] = place_of(event)
+
+    def _check_calls(self) -> None:
+        assert self.budget.calls is None or self.calls_run <= self.budget.calls, "past the budget of calls"
+
+
+def place_of(event: Any) -> Place:
+    return (event.run_id, event.step, event.attempt)
+
+
+def audit(events: Sequence[Event], session: Session, budget: Budget) -> Audit:
+    """Check a whole log, and that the state agrees with it. Raises `AssertionError`."""
+    found = Audit(budget)
+    for event in events:
+        found.read(event)
+    run = session.run
+    assert (None if run is None else run.run_id) == found.going
+    assert [one.run_id for one in session.waiting] == found.waiting
+    assert set(session.runs) == set(found.ended)
+    assert {call.call_id for call in session.open_calls} == set(found.open_calls)
+    assert budget.calls is None or len(found.open_calls) + found.calls_run <= budget.calls or run is None
+    assert bool(pending(session)) == (run is not None), "something is pending exactly while a run is going"
+    assert run is not None or not session.waiting, "a message waits and nothing goes on"
+    assert session.epoch == found.epoch
+    assert session.closed == isinstance(found.last, SessionClosed)
+    check_conversation(session)
+    return found
+
+
+def check_conversation(session: Session) -> None:
+    """Check that a provider would take the conversation: every tool use is answered before anything else is said."""
+    owed: list[str] = []
+    for message in session.messages:
+        content = orjson.loads(message.content)
+        if message.role == "tool":
+            assert content["type"] == "tool_result"
+            assert content["tool_use_id"] in owed, "a result that nothing asked for, or a second one"
+            owed.remove(content["tool_use_id"])
+            continue
+        assert not owed, f"{message.role} speaks while {owed} have no result"
+        if message.role == "assistant":
+            owed = [block["id"] for block in content if block["type"] == "tool_use"]
+            assert len(owed) == len(set(owed))
+    assert sorted(owed) == sorted(call.call_id for call in session.open_calls)
