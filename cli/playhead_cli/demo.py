@@ -29,7 +29,21 @@ __all__ = ["demo", "evidence"]
 
 QUESTION = "What time is it in Oslo, and how many seconds are in a leap year?"
 
-SCENARIO: dict[str, Any] = {}
+SCENARIO = [
+    {
+        "steps": [
+            {"think": "Two tools can answer this, and neither needs the other: both at once."},
+            {"use": {"tool": "clock", "input": {"city": "Oslo"}}},
+            {"use": {"tool": "calculate", "input": {"expression": "366 * 24 * 60 * 60"}}},
+            {
+                "say": "The clock above shows the time in Oslo, and a leap year has 31,622,400 seconds. "
+                "I am a script and no language model, but the rest is real: each of these words became an event in the "
+                "log before you saw it. So a process may die in the middle of a sentence, and another one goes on."
+            },
+        ]
+    }
+]
+"""What the scripted model says. The tools really run."""
 
 DEMO_SECONDS_MAX = 60.0
 """It takes about five; past this something is broken."""

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import typer
@@ -36,7 +36,7 @@ def commands(command: Any = None, path: tuple[str, ...] = ()) -> list[tuple[tupl
 
 
 def named(value: object) -> str:
-    return " ".join(map(str, cast("tuple[object, ...]", value))) if isinstance(value, tuple) else "-"
+    return " ".join(value) if isinstance(value, tuple) else "-"  # pyright: ignore[reportUnknownArgumentType]  pytest's
 
 
 @pytest.mark.parametrize("arguments", [(), *[path for path, _ in commands()]], ids=" ".join)
