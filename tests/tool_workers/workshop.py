@@ -49,6 +49,17 @@ class Workshop:
         self.queue: Queue = queue or MemoryQueue(grace_seconds=1.0)
         self.topics, self.codec, self.telemetry = Topics(pool_partitions=4), Codec(), Telemetry()
 
+    def parts(self) -> WorkerParts:
+        """Give what workers here are made of."""
+        return WorkerParts(
+            queue=self.queue,
+            topics=self.topics,
+            codec=self.codec,
+            telemetry=self.telemetry,
+            clock=lambda: time.time_ns() // 1000,
+            entropy=lambda: os.urandom(16),
+        )
+
     @asynccontextmanager
     async def worker(
         self,
@@ -59,15 +70,8 @@ class Workshop:
         name: str = "first",
     ) -> AsyncGenerator[Worker]:
         """Run a worker; leaving the block tells it to stop and waits until it has."""
-        parts = WorkerParts(
-            queue=self.queue,
-            topics=self.topics,
-            codec=self.codec,
-            telemetry=self.telemetry,
-            clock=lambda: time.time_ns() // 1000,
-            entropy=lambda: os.urandom(16),
-        )
-        worker, stop = Worker(parts, tools, pool, concurrency=concurrency, limits=limits, name=name), asyncio.Event()
+        worker = Worker(self.parts(), tools, pool, concurrency=concurrency, limits=limits, name=name)
+        stop = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(worker.serve(stop))
             await within(worker.ready.wait())
