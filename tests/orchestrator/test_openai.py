@@ -160,8 +160,8 @@ async def test_a_server_without_usage_done_index_or_the_right_reason_is_understo
 
 
 def test_cached_tokens_are_counted_once():
-    data = {
-        "choices": [],
+    data: dict[str, Any] = {
+        "choices": list[object](),
         "usage": {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 8}},
     }
     body = [f"data: {json.dumps(data)}\n\n".encode(), chunk({}, "stop").data]
