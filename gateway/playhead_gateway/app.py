@@ -13,12 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from playhead_gateway.gateway import Gateway, GatewayParts
 from playhead_gateway.guard import Guard
 from playhead_gateway.probes import probe_routes
 from playhead_gateway.problems import Problem, problem_of, problem_response
-from playhead_gateway.routes import router_of
+from playhead_gateway.routes import add_routes
 
 __all__ = ["Gateway", "GatewayParts", "create_app"]
 
@@ -58,7 +59,7 @@ def create_app(gateway: Gateway | GatewayParts) -> FastAPI:
     app.add_exception_handler(PlayheadError, _playhead_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.router.routes.extend(probe_routes(serving.telemetry, serving.checks))
-    app.include_router(router_of(serving))
+    add_routes(app, serving)
     return app
 
 
@@ -80,7 +81,20 @@ async def _http_error(request: Request, error: Exception) -> Response:
         case 404:
             problem = Problem(404, "not-found", f"there is nothing at {path}")
         case 405:
-            problem = Problem(405, "method-not-allowed", f"{request.method} is not for {path}", headers=found.headers)
+            allow = {"Allow": ", ".join(sorted(_methods_at(request)))}
+            problem = Problem(405, "method-not-allowed", f"{request.method} is not for {path}", headers=allow)
         case status:
             problem = Problem(status, "refused", str(found.detail), headers=found.headers)
     return problem_response(problem)
+
+
+def _methods_at(request: Request) -> set[str]:
+    """List what may be asked of a path: the router itself only says what its first route for it takes."""
+    app = cast("FastAPI", request.app)
+    routes = [route for route in app.routes if isinstance(route, Route)]
+    return {
+        method
+        for route in routes
+        if route.path_regex.fullmatch(request.scope["path"])
+        for method in route.methods or ()
+    }

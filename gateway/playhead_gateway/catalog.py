@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from heapq import nsmallest
 
 from playhead.codec import Codec
 from playhead.commands import AnnounceAgent, AnnounceTool, Command, ListSession
@@ -131,12 +132,17 @@ class Catalog:
         if said is None:
             self._sessions.pop(message.key, None)
         elif isinstance(said, ListSession) and (known is None or _version(said) >= _version(known)):
-            # Put last again, so that the first is the one longest untouched.
-            self._sessions.pop(message.key, None)
             self._sessions[message.key] = said
-        while len(self._sessions) > self._limits.directory_max:
-            self._sessions.pop(next(iter(self._sessions)))
+        if len(self._sessions) > self._limits.directory_max:
+            self._forget_some()
         self._ordered = None
+
+    def _forget_some(self) -> None:
+        """Forget the sessions longest untouched, several at once: finding them costs a look at all."""
+        count = max(1, self._limits.directory_max // 10)
+        oldest = nsmallest(count, self._sessions.items(), key=lambda item: item[1].updated_at)
+        for key, _ in oldest:
+            del self._sessions[key]
 
 
 def _version(line: ListSession) -> tuple[int, int]:

@@ -114,10 +114,10 @@ class Fanout:
             if self.draining or self._viewers >= self.limits.viewers_max:
                 raise SentAway("draining" if self.draining else "overloaded")
             tail = self._tails.get(session) or await self._begin(session, cursor)
-            self._linger(tail)
             try:
-                await tail.reach(0)
-                return await self._place(tail, cursor)
+                with self._held(tail):
+                    await tail.reach(0)
+                    return await self._place(tail, cursor)
             except CursorExpired:
                 if tail.began_for == cursor:
                     raise  # else it was another viewer's cursor that the tail began at
@@ -125,16 +125,28 @@ class Fanout:
 
     @contextmanager
     def attach(self, tail: Tail, viewer: Viewer) -> Generator[None, None, None]:
-        """Count a viewer in while its stream is open. A tail without viewers is closed after a while."""
+        """Count a viewer in while its stream is open."""
         self._viewers += 1
         tail.viewers.add(viewer)
+        try:
+            with self._held(tail):
+                yield
+        finally:
+            tail.viewers.discard(viewer)
+            self._viewers -= 1
+
+    @contextmanager
+    def _held(self, tail: Tail) -> Generator[None, None, None]:
+        """Keep a tail open. When nobody holds it any more it is closed after a while."""
+        tail.holds += 1
         self._stay(tail)
         try:
             yield
         finally:
-            tail.viewers.discard(viewer)
-            self._viewers -= 1
-            self._linger(tail)
+            tail.holds -= 1
+            if not tail.holds and tail in self._tasks:
+                loop = asyncio.get_running_loop()
+                self._lingering[tail] = loop.call_later(self.limits.linger_seconds, self._retire, tail)
 
     async def _begin(self, session: SessionId, cursor: Cursor) -> Tail:
         end = await self.log.end(session)
@@ -216,19 +228,13 @@ class Fanout:
         share = self.limits.rings_bytes_max // max(1, len(self._tails))
         return min(self.limits.ring_bytes_max, share)
 
-    def _linger(self, tail: Tail) -> None:
-        self._stay(tail)
-        if not tail.viewers and tail in self._tasks:
-            loop = asyncio.get_running_loop()
-            self._lingering[tail] = loop.call_later(self.limits.linger_seconds, self._retire, tail)
-
     def _stay(self, tail: Tail) -> None:
         handle = self._lingering.pop(tail, None)
         if handle is not None:
             handle.cancel()
 
     def _retire_one(self) -> None:
-        idle = next((tail for tail in self._tails.values() if not tail.viewers), None)
+        idle = next((tail for tail in self._tails.values() if not tail.holds), None)
         if idle is None:
             raise SentAway("overloaded")
         self._retire(idle)

@@ -49,7 +49,7 @@ class Limits:
     """The same for all open sessions together."""
     chunk_bytes_max: int = 64 * KIB
     """The most that is written to a viewer at once."""
-    sessions_open_max: int = 5_000
+    sessions_open_max: int = 2_000
     viewers_max: int = 20_000
 
     states_max: int = 1_000

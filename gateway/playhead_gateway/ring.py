@@ -68,13 +68,16 @@ class Ring:
                 break
         return frames, self.first + place
 
-    def trim(self, allowance: int) -> None:
-        """Forget the oldest entries if more than `allowance` bytes are held."""
+    def trim(self, allowance: int, *, newest: int = 0) -> None:
+        """Forget the oldest entries if more than `allowance` bytes are held, but not the `newest` ones.
+
+        What has just been appended stays whatever it weighs: a viewer that has seen all before it is not too slow.
+        """
         if self.held <= allowance:
             return
         kept, of = KEPT_AFTER_TRIM
         wanted, dropped = allowance * kept // of, 0
-        while self.held > wanted and dropped < len(self._entries):
+        while self.held > wanted and dropped < len(self._entries) - newest:
             self.held -= _cost(self._entries[dropped])
             dropped += 1
         del self._entries[:dropped]

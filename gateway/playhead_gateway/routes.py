@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import FastAPI
 from playhead.errors import Unavailable
 from playhead.ids import RunId, SessionId, parse_session_id
 from playhead.session import empty
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -34,39 +38,39 @@ from playhead_gateway.views import (
 )
 from playhead_gateway.watch import events_response, stream_response
 
-__all__ = ["router_of"]
+__all__ = ["add_routes"]
 
+PATH_PARAMETERS = [{"name": "session", "in": "path", "required": True, "schema": {"type": "string"}}]
 STATUSES = ("idle", "running", "waiting", "closed")
 
 
-def router_of(gateway: Gateway) -> APIRouter:
-    """Make the routes of a gateway."""
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def add_routes(app: FastAPI, gateway: Gateway) -> None:
+    """Add the routes of a gateway to an application."""
     routes = Routes(gateway)
-    router = APIRouter()
 
-    def add(method: str, path: str, endpoint: object, *aliases: str) -> None:
-        for one in (path, *aliases):
-            router.add_api_route(
-                one,
-                endpoint,  # pyright: ignore[reportArgumentType] - every one is `async (Request) -> Response`
-                methods=[method],
-                response_model=None,
-                include_in_schema=one == path,
-            )
+    def add(method: str, path: str, endpoint: Endpoint, *aliases: str, body: type[BaseModel] | None = None) -> None:
+        extra: dict[str, Any] = {"parameters": PATH_PARAMETERS if "{session}" in path else []}
+        if body is not None:
+            extra["requestBody"] = {"content": {"application/json": {"schema": body.model_json_schema()}}}
+        app.add_api_route(path, endpoint, methods=[method], response_model=None, openapi_extra=extra)
+        for alias in aliases:
+            app.add_api_route(alias, endpoint, methods=[method], response_model=None, include_in_schema=False)
 
-    add("POST", "/v1/sessions", routes.start)
+    add("POST", "/v1/sessions", routes.start, body=StartBody)
     add("GET", "/v1/sessions", routes.directory)
     add("GET", "/v1/sessions/{session}", routes.session)
-    add("POST", "/v1/sessions/{session}/messages", routes.say)
+    add("POST", "/v1/sessions/{session}/messages", routes.say, body=SayBody)
     add("GET", "/v1/sessions/{session}/events", routes.events)
-    add("POST", "/v1/sessions/{session}/cancel", routes.cancel)
+    add("POST", "/v1/sessions/{session}/cancel", routes.cancel, body=CancelBody)
     add("POST", "/v1/sessions/{session}/close", routes.close)
-    add("POST", "/v1/stream", routes.stream, "/agent/stream")
-    add("POST", "/v1/tasks", routes.start_task, "/agent/task")
+    add("POST", "/v1/stream", routes.stream, "/agent/stream", body=TaskBody)
+    add("POST", "/v1/tasks", routes.start_task, "/agent/task", body=TaskBody)
     add("GET", "/v1/tasks/{session}", routes.task, "/agent/task/{session}")
     add("GET", "/v1/tools", routes.tools)
     add("GET", "/v1/agents", routes.agents)
-    return router
 
 
 class Routes:

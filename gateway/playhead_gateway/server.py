@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from math import ceil
+from typing import TYPE_CHECKING
 
 import uvicorn
 from playhead.errors import Misconfigured
@@ -15,9 +16,10 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from playhead_gateway.app import create_app
-from playhead_gateway.gateway import Gateway, GatewayParts
 from playhead_gateway.stream import ABORT
+
+if TYPE_CHECKING:
+    from playhead_gateway.gateway import GatewayParts
 
 __all__ = ["Address", "serve", "serve_app"]
 
@@ -56,6 +58,10 @@ async def serve(
 
     `on_ready` is told the address that is bound, once connections are accepted. Raises `Misconfigured`.
     """
+    # Imported here, so that a role which serves its probes alone does not load FastAPI.
+    from playhead_gateway.app import create_app  # noqa: PLC0415
+    from playhead_gateway.gateway import Gateway  # noqa: PLC0415
+
     gateway = Gateway(parts)
     served = Served(create_app(gateway), gateway.running, gateway.drain)
     await _serve(served, where, stop, grace_seconds, on_ready)

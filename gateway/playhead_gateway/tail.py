@@ -87,6 +87,7 @@ class Tail:
         self.began_for = began_for
         self.ring = ring
         self.viewers: set[Viewer] = set()
+        self.holds = 0
         self.state: Session | None = empty(session) if began_for.seq == 0 else None
         self.closed = False
         self.failure: PlayheadError | None = None
@@ -107,7 +108,7 @@ class Tail:
     def take(self, page: Page, codec: Codec, allowance: int) -> None:
         """Add what was read, and let the viewers know."""
         self.ring.append(page.records)
-        self.ring.trim(allowance)
+        self.ring.trim(allowance, newest=len(page.records))
         self.head = page.head
         self.closed = self.closed or any(closes(codec, record) for record in page.records)
         if self.state is not None:
