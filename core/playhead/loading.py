@@ -146,7 +146,9 @@ def _broken(name: str, folder: Path, error: BaseException) -> Misconfigured:
     if isinstance(error, SyntaxError):
         return Misconfigured(f"{name} is not Python: {Path(error.filename or name).name}:{error.lineno}: {error.msg}")
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
+    # A virtual environment is often in the user's folder, but what is in it is not theirs.
+    theirs = [frame for frame in frames if "site-packages" not in Path(frame.filename).parts]
+    own = [frame for frame in theirs if Path(frame.filename).is_relative_to(folder)]
     where = next(iter(reversed(own or frames)), None)
     place = "" if where is None else f"{Path(where.filename).name}:{where.lineno}: {where.line}: "
     what = str(error) if isinstance(error, Misconfigured) else f"{type(error).__name__}: {error}"

@@ -80,4 +80,5 @@ def test_what_people_read_does_not_change_the_version() -> None:
 )
 def test_a_bad_agent_says_what_to_change(arguments: dict[str, Any], advice: str) -> None:
     with pytest.raises(Misconfigured, match=advice):
-        Agent(**{"name": "support"} | arguments)
+        arguments.setdefault("name", "support")
+        Agent(**arguments)
