@@ -1,4 +1,4 @@
-"""A `playhead dev` as a child process: started until it says that it is ready, killed, or stopped in order."""
+"""A `playhead` as a child process: started until it says that it is ready, killed, or stopped in order."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import re
 import signal
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from playhead.errors import Unavailable
 
-__all__ = ["Child", "start_dev"]
+__all__ = ["Child", "start", "start_dev"]
 
 START_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 10.0
@@ -26,8 +26,9 @@ _ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 class Child:
     """A process that serves, its port, and the last lines that it logged."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, command: str) -> None:
         self._process = process
+        self._command = command
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS_MAX)
         self._listening = asyncio.create_task(self._listen())  # ended and awaited in `_close`
         self.port = 0
@@ -62,7 +63,7 @@ class Child:
             await self.kill()
         await self._close()
         said = " / ".join(self._last_words) or "nothing"
-        raise Unavailable(f"`playhead dev` did not become ready; it said: {said}")
+        raise Unavailable(f"`playhead {self._command}` did not become ready; it said: {said}")
 
     async def kill(self) -> None:
         """End it at once, as a power cut would."""
@@ -96,9 +97,14 @@ class Child:
 
 async def start_dev(data: Path, port: int, variables: Mapping[str, str]) -> Child:
     """Start `playhead dev` on a data folder and wait until it serves. Raises `Unavailable`."""
+    return await start(("dev", "--port", str(port), "--data", str(data)), variables)
+
+
+async def start(arguments: Sequence[str], variables: Mapping[str, str]) -> Child:
+    """Start a command that serves and wait until it does. Raises `Unavailable`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "playhead_cli", "dev", "--port", str(port), "--data", str(data)),
+        *("-m", "playhead_cli", *arguments),
         env={**os.environ, **variables},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -106,7 +112,7 @@ async def start_dev(data: Path, port: int, variables: Mapping[str, str]) -> Chil
         # Ctrl-C in the terminal is for the parent, which stops its child in order.
         start_new_session=True,
     )
-    child = Child(process)
+    child = Child(process, arguments[0])
     try:
         await child.until_ready()
     except asyncio.CancelledError:

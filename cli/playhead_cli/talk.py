@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from playhead_cli.client import Gateway, open_gateway
 from playhead_cli.render import Event, Piece, Renderer, clean, compact, text_of
@@ -178,20 +178,30 @@ async def show(url: str, terminal: Terminal, session: str, *, as_json: bool) -> 
 
 
 def _show_message(terminal: Terminal, message: Event) -> None:
-    content = message["content"]
-    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    for block in blocks:
+    for block in _blocks(message["content"]):
         match block.get("type"):
             case "tool_use":
                 terminal.line(clean(f"→ {block['name']} {compact(block['input'])}"), "tool")
             case "tool_result":
                 terminal.line(clean(f"← {compact(block['content'])}"), "tool")
+            case "thinking":
+                terminal.line(clean(block["text"]), "thinking")
             case "text" if message["role"] == "user":
                 terminal.line(clean(f"› {block['text']}"), "user")
             case "text":
                 terminal.line(clean(text_of([block])))
             case _:
                 terminal.line(clean(compact(block)), "note")
+
+
+def _blocks(content: Any) -> list[Event]:
+    match content:
+        case str():
+            return [{"type": "text", "text": content}]
+        case list():
+            return cast("list[Event]", content)
+        case _:
+            return [content]
 
 
 async def cancel(url: str, terminal: Terminal, session: str, run: str | None) -> int:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import typer
@@ -36,7 +36,7 @@ def commands(command: Any = None, path: tuple[str, ...] = ()) -> list[tuple[tupl
 
 
 def named(value: object) -> str:
-    return " ".join(value) if isinstance(value, tuple) else "-"  # pyright: ignore[reportUnknownArgumentType]  pytest's
+    return " ".join(cast("tuple[str, ...]", value)) if type(value) is tuple else "-"
 
 
 @pytest.mark.parametrize("arguments", [(), *[path for path, _ in commands()]], ids=" ".join)
@@ -47,9 +47,7 @@ def test_help_fits_on_a_screen_and_has_no_colour(arguments: tuple[str, ...]):
     assert "\x1b" not in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("path", "command"), commands(), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
-)
+@pytest.mark.parametrize(("path", "command"), commands(), ids=named)
 def test_every_flag_has_a_variable(path: tuple[str, ...], command: Any):
     bare = [
         one.name for one in command.params if one.param_type_name == "option" and not one.envvar and one.name != "help"

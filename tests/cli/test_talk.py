@@ -132,14 +132,15 @@ async def test_show_prints_the_messages():
         "last_seq": 9,
         "messages": [
             {"role": "user", "content": "hi"},
-            {"role": "assistant", "content": [{"type": "text", "text": "Hello"}]},
+            {"role": "assistant", "content": [{"type": "thinking", "text": "hm"}, {"type": "text", "text": "Hello"}]},
+            {"role": "tool", "content": {"type": "tool_result", "content": {"time": 1}, "status": "ok"}},
         ],
         "usage": {"input_tokens": 5, "output_tokens": 0},
     }
     out = io.StringIO()
     async with asyncio.timeout(5), fake_gateway(answer(state)) as fake:
         assert await talk.show(fake.url, Terminal(out), SESSION, as_json=False) == 0
-    assert "› hi\nHello\n5 input tokens\n" in out.getvalue()
+    assert '› hi\nhm\nHello\n← {"time": 1}\n5 input tokens\n' in out.getvalue()
 
 
 async def test_a_problem_is_said_in_its_own_words():
