@@ -44,7 +44,7 @@ def broker() -> Generator[Broker]:
         with Broker(own=True) as started:
             yield started
     except NoBroker as error:
-        if os.environ.get("CI"):
+        if os.environ.get("PLAYHEAD_REQUIRE_KAFKA") == "1":
             raise
         pytest.skip(str(error))
 
@@ -99,23 +99,23 @@ async def test_a_broker_that_is_not_there_is_unavailable_within_five_seconds() -
     assert time.monotonic() - started < 5
 
 
-async def test_an_address_that_accepts_and_says_nothing_is_unavailable_within_five_seconds() -> None:
+async def test_addresses_that_accept_and_say_nothing_are_unavailable_within_five_seconds() -> None:
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        callers.append(writer)
         await reader.read(-1)
         writer.close()
         await writer.wait_closed()
-        left.set()
+        callers.remove(writer)
 
-    left = asyncio.Event()
+    callers: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(listen, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     started = time.monotonic()
     with pytest.raises(Unavailable):
-        async with open_kafka(KafkaConnection(f"127.0.0.1:{port}")):
+        async with open_kafka(KafkaConnection(f"127.0.0.1:{port},localhost:{port}")):
             pass
     assert time.monotonic() - started < 5
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        await left.wait()
+    await until(lambda: not callers)
     server.close()
     await server.wait_closed()
 
@@ -422,6 +422,8 @@ async def test_a_member_is_told_what_it_loses_before_another_is_given_it(store: 
         async with store.queue.join("group", *joined) as two:
             assert await next_news(one) == Revoked(frozenset(range(4)))
             given = asyncio.create_task(next_news(two))
+            await asyncio.wait([given], timeout=1)
+            assert not given.done()
             kept = await next_news(one)
             got = await given
             assert isinstance(kept, Assigned)
