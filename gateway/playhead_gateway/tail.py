@@ -110,9 +110,11 @@ class Tail:
         self.ring.append(page.records)
         self.ring.trim(allowance, newest=len(page.records))
         self.head = page.head
-        self.closed = self.closed or any(closes(codec, record) for record in page.records)
-        if self.state is not None:
+        if self.state is None:
+            self.closed = self.closed or any(closes(codec, record) for record in page.records)
+        else:
             self.state, _ = advance(codec, self.state, page.records)
+            self.closed = self.state.closed
         self.notify()
 
     def fail(self, failure: PlayheadError) -> None:
