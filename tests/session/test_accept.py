@@ -167,6 +167,14 @@ def test_a_record_that_is_missing_or_moved_breaks_the_chain_from_there():
         assert len(advance(genesis(SESSION), swapped)[1]) == place + 1
 
 
+def test_a_record_that_follows_the_head_but_skips_a_number_is_void():
+    start = genesis(SESSION)
+    for seq in (-1, 1, 5):
+        skipping = batch(Head(Seq(seq), start.hash, 0), 1, 1)
+        assert advance(start, skipping)[1] == ()
+        assert not accept(start, skipping[0])
+
+
 def test_the_session_is_part_of_the_chain():
     mine = batch(genesis(SESSION), 1, 2)
     assert advance(genesis(OTHER), mine)[1] == ()

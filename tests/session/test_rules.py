@@ -34,6 +34,7 @@ from playhead.session import (
     ATTEMPTS_MAX,
     Asked,
     BackingOff,
+    Broke,
     CallModel,
     Dispatch,
     GaveUp,
@@ -180,6 +181,16 @@ def test_what_a_stale_attempt_says_is_not_recorded():
     assert driven.give(Spoke((mine, stale, other))) == (mine,)
     driven.answer("done")
     assert driven.give(Spoke((mine,))) == ()
+
+
+def test_what_a_lost_attempt_brings_in_the_end_changes_nothing():
+    driven = begun()
+    lost = driven.run
+    driven.give(TakeOver("owner-2"))
+    assert driven.give(answered(lost, "from the grave")) == ()
+    broke = Broke(lost.run_id, lost.step, lost.attempt, Failure("overloaded", "late"), retryable=False)
+    assert driven.give(broke) == ()
+    assert (driven.run.attempt, len(driven.session.messages)) == (2, 1)
 
 
 # --- messages while a run is going ----------------------------------------------------------------------------------
@@ -337,6 +348,14 @@ def test_cancelling_without_a_run_stops_what_is_going_and_all_that_waits():
     cancelled = [event.run_id for event in driven.cancel() if isinstance(event, RunCancelled)]
     assert cancelled == [say(text).run_id for text in ("one", "two", "three")]
     assert driven.session.status == "idle"
+
+
+def test_a_cancel_that_comes_again_does_not_stop_what_was_said_since():
+    driven = begun("one")
+    driven.cancel()
+    driven.say("two")
+    assert driven.cancel() == ()
+    assert driven.run.run_id == say("two").run_id
 
 
 @pytest.mark.parametrize("which", ["nobody said this", "over"])
@@ -533,6 +552,15 @@ def test_a_run_that_has_used_its_tokens_takes_no_further_step():
     driven.answer(calls=["a"])
     assert kinds(driven.result()) == ["ToolResult", "RunFailed"]
     assert code_of(driven) == "budget_tokens"
+
+
+def test_the_tokens_of_all_steps_count():
+    driven = begun(budget=Budget(tokens=2 * USAGE.tokens + 1))
+    for _ in range(2):
+        driven.answer(calls=["a"])
+        assert kinds(driven.result())[-1] == "ModelCallStarted"
+    driven.answer(calls=["a"])
+    assert kinds(driven.result())[-1] == "RunFailed"
 
 
 def test_the_wall_time_of_a_run_counts_from_its_start_and_ends_what_it_is_doing():
