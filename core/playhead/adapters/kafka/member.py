@@ -46,6 +46,9 @@ BATCH_MESSAGES_MAX = 500
 OUTSTANDING_MAX = 10_000
 """How many delivered messages may wait for their acknowledgement before no more are fetched."""
 
+HEARTBEAT_MS = 1000
+"""How often a member shows that it lives; also how late it may notice that the group rebalances."""
+
 POLL_MS = 500
 LONG_POLL_MS = 250
 NEVER_MS = 24 * 3_600_000
@@ -266,7 +269,7 @@ def _consumer(cluster: Cluster, group: str) -> AIOKafkaConsumer:
         isolation_level="read_uncommitted",
         partition_assignment_strategy=(RangePartitionAssignor,),
         session_timeout_ms=session_ms,
-        heartbeat_interval_ms=min(3000, session_ms // 3),
+        heartbeat_interval_ms=min(HEARTBEAT_MS, session_ms // 3),
         rebalance_timeout_ms=max(session_ms, int(REBALANCE_SECONDS * 1000)),
         max_poll_interval_ms=NEVER_MS,
         max_poll_records=BATCH_MESSAGES_MAX,
