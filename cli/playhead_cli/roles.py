@@ -47,8 +47,8 @@ async def worker(reference: str, settings: Settings, *, pools: Sequence[str], wa
     wanted = tuple(pools) or tuple(compose.pools_of(app.tools))
     async with opening.open_cluster(settings, client="worker", wait_seconds=wait_seconds) as store:
         deployment = compose.Deployment(settings, store)
+        services = compose.worker_services(deployment, app.tools, wanted)  # before topics are made for a misspelt pool
         await store.queue.prepare(*settings.topics.fixed, *compose.pool_topics(settings.topics, wanted))
-        services = compose.worker_services(deployment, app.tools, wanted)
         tools = "  ".join(tool.name for tool in app.tools if tool.pool in wanted)
         return await _run(deployment, services, f"worker   pools {'  '.join(sorted(wanted))}   tools {tools}", began)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import sys
 from collections.abc import AsyncGenerator, Mapping
@@ -33,9 +34,10 @@ async def dev(data: Path, port: int = 0, variables: Mapping[str, str] = QUICK) -
         await child.stop()
 
 
-async def playhead(*arguments: str) -> tuple[int, str, str]:
+async def playhead(*arguments: str, **variables: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "playhead_cli", *arguments),
+        env={**os.environ, **variables},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
