@@ -7,7 +7,7 @@ import struct
 import tracemalloc
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from playhead.accept import genesis
 from playhead.codec import JSON_DEPTH_MAX, RECORD_BYTES_MAX, Codec, record_of
@@ -62,11 +62,13 @@ def survives(value: bytes) -> None:
             decode(value)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_chance_bytes_do_no_harm(value: bytes):
     survives(value)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(FRAMES), st.binary(max_size=300))
 def test_chance_bytes_in_a_frame_of_ours_do_no_harm(frame: bytes, body: bytes):
     survives(frame + body)
@@ -79,6 +81,7 @@ NASTY = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(FRAMES), st.lists(NASTY, max_size=12).map(b"".join))
 def test_nasty_numbers_in_a_frame_of_ours_do_no_harm(frame: bytes, body: bytes):
     survives(frame + body)
@@ -126,6 +129,7 @@ def test_no_damage_to_an_event_makes_reading_it_raise_anything_else(kind: type[E
             survives(value[:place] + bytes((other,)) + value[place + 1 :])
 
 
+@settings(deadline=None)
 @given(ANY_COMMAND, st.binary(min_size=1, max_size=8))
 def test_bytes_after_the_end_of_a_command_are_refused(command: Command, more: bytes):
     with pytest.raises(Undecodable):
@@ -250,6 +254,7 @@ def test_json_may_nest_as_deep_as_what_holds_it_can_still_be_written():
         CODEC.command(result('{"a":' * 5000 + "1" + "}" * 5000))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**64 - 1))
 @example(0x7FF0000000000001)
 @example(0xFFF8000000000123)
@@ -260,6 +265,7 @@ def test_a_number_that_is_none_is_refused_or_kept_bit_by_bit(bits: int):
     survives(value[:place] + struct.pack("<Q", bits) + value[place + 8 :])
 
 
+@settings(deadline=None)
 @given(st.lists(NASTY, min_size=1, max_size=6).map(b"".join))
 def test_the_place_in_the_chain_is_never_read_otherwise_than_by_full_decoding(numbers: bytes):
     # Readers that know the schema and readers that do not must follow the same chain.

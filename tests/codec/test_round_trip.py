@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from playhead.accept import genesis, hash_of
 from playhead.codec import RECORD_BYTES_MAX, Codec, Context, json_fields, record_of
@@ -34,6 +34,7 @@ def by_wire_name(value: Any) -> Any:
 
 @pytest.mark.parametrize("codec", [PLAIN, REGISTERED], ids=["single object", "confluent"])
 @pytest.mark.parametrize("kind", event_types(), ids=lambda kind: kind.__name__)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data(), context=CONTEXTS)
 def test_every_event_comes_back_as_it_was(data: st.DataObject, context: Context, kind: type[Event], codec: Codec):
     events = data.draw(st.lists(EVENTS[kind], min_size=1, max_size=2))
@@ -55,6 +56,7 @@ def test_every_event_comes_back_as_it_was(data: st.DataObject, context: Context,
 
 @pytest.mark.parametrize("codec", [PLAIN, REGISTERED], ids=["single object", "confluent"])
 @pytest.mark.parametrize("kind", command_types(), ids=lambda kind: kind.__name__)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_every_command_comes_back_as_it_was(data: st.DataObject, kind: type[Command], codec: Codec):
     command = data.draw(COMMANDS[kind])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from playhead.errors import InvalidCursor, InvalidId
 from playhead.ids import (
@@ -25,12 +25,14 @@ from playhead.ids import (
 PARTS = st.lists(st.text(max_size=4) | st.binary(max_size=4), max_size=4)
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=16, max_size=16))
 def test_a_session_id_made_here_is_one_that_is_taken(entropy: bytes):
     made = session_id(entropy)
     assert parse_session_id(made) == made
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40).filter(lambda entropy: len(entropy) != 16))
 def test_a_session_id_takes_exactly_sixteen_bytes(entropy: bytes):
     with pytest.raises(ValueError, match="16 bytes"):
@@ -59,6 +61,7 @@ def test_what_is_no_session_id_is_refused_and_shown_in_short(text: str):
     assert len(refused.value.value) <= 80
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**18 - 1), st.none() | st.text("0123456789abcdef", min_size=8, max_size=8))
 def test_a_cursor_is_read_as_it_is_written(seq: int, tag: str | None):
     cursor = Cursor(Seq(seq), tag)
@@ -97,6 +100,7 @@ def test_the_beginning_is_a_cursor_of_its_own():
     assert parse_cursor("0") == BEGINNING
 
 
+@settings(deadline=None)
 @given(PARTS, PARTS)
 def test_a_digest_tells_where_each_part_ends(some: list[str | bytes], others: list[str | bytes]):
     def as_bytes(parts: list[str | bytes]) -> list[bytes]:
