@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import orjson
@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from playhead.accept import Head
 from playhead.adapters.memory import MemoryQueue, MemorySessionLog
 from playhead.codec import Codec, Context
-from playhead.commands import Command
+from playhead.commands import Command, Request
 from playhead.events import (
     Event,
     FinalResponse,
@@ -83,11 +83,11 @@ class World:
         await self.write(session, *events)
         return session
 
-    async def published(self) -> list[Command]:
-        """Give every request that gateways have published."""
-        found: list[Command] = []
+    async def published(self) -> list[Request]:
+        """Give every request that gateways have published: in order for one session, in any among several."""
+        found: list[Request] = []
         async for batch in self.queue.replay(self.topics.requests.name):
-            found.extend(CODEC.command(message.value) for message in batch)
+            found.extend(cast("Request", CODEC.command(message.value)) for message in batch)
         return found
 
     async def announce(self, topic: str, key: str, command: Command) -> None:
