@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sqlite3
 import statistics
 import tempfile
 import time
@@ -23,9 +22,6 @@ from playhead_cli.render import Style, clean
 from playhead_cli.terminal import Terminal
 
 __all__ = ["Finding", "doctor"]
-
-SQLITE_MINIMUM = (3, 35, 0)
-"""The first SQLite with RETURNING."""
 
 SYNCS = 15
 SYNC_SLOW_SECONDS = 0.02
@@ -49,10 +45,9 @@ class Finding:
 async def doctor(settings: Settings, terminal: Terminal, *, pools: Sequence[str]) -> int:
     """Check everything and print a line each. Returns 1 if anything fails."""
     failed = False
-    for finding in (*_machine(), *_data(settings.data), *_keys(os.environ)):
-        failed |= _say(terminal, finding)
-    for finding in await _cluster(settings, pools):
-        failed |= _say(terminal, finding)
+    for findings in (_machine(), await _data(settings), _keys(os.environ), await _cluster(settings, pools)):
+        for finding in findings:
+            failed |= _say(terminal, finding)
     return int(failed)
 
 
@@ -63,36 +58,39 @@ def _say(terminal: Terminal, finding: Finding) -> bool:
 
 def _machine() -> Iterator[Finding]:
     yield Finding("ok", f"Python {platform.python_version()}")  # an older one than 3.11 does not get this far
-    if sqlite3.sqlite_version_info >= SQLITE_MINIMUM:
-        yield Finding("ok", f"SQLite {sqlite3.sqlite_version}")
-    else:
-        needed = ".".join(str(part) for part in SQLITE_MINIMUM)
-        yield Finding("fail", f"SQLite {sqlite3.sqlite_version}", f"`playhead dev` needs {needed} or newer")
     if find_spec("uvloop") is None:
         yield Finding("warn", "no uvloop", "everything works, more slowly: `pip install uvloop`")
     else:
         yield Finding("ok", "uvloop")
 
 
-def _data(folder: Path) -> Iterator[Finding]:
+async def _data(settings: Settings) -> list[Finding]:
+    folder = settings.data
     try:
         seconds = _sync_seconds(folder)
-    except OSError as error:
-        advice = "give another with --data, or make it writable"
-        yield Finding("fail", f"data folder {folder} ({error.strerror})", advice)
-        return
-    yield Finding("ok", f"data folder {folder} is writable")
+        with tempfile.TemporaryDirectory(dir=_nearest(folder)) as there:
+            tried = settings.model_copy(update={"data": Path(there)})
+            async with opening.open_embedded(tried) as store:
+                await store.log.create()
+    except (OSError, PlayheadError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return [Finding("fail", f"data folder {folder} ({reason})", "give another with --data, or make it writable")]
     what = f"a sync to disk takes {seconds * 1000:.2f} ms"
-    if seconds > SYNC_SLOW_SECONDS:
-        yield Finding("warn", what, "each append waits for one: put --data on a faster disk")
-    else:
-        yield Finding("ok", what)
+    slow = Finding("warn", what, "each append waits for one: put --data on a faster disk")
+    return [
+        Finding("ok", f"data folder {folder} can hold sessions (SQLite)"),
+        slow if seconds > SYNC_SLOW_SECONDS else Finding("ok", what),
+    ]
+
+
+def _nearest(folder: Path) -> Path:
+    """Give the folder, or if it is not there yet the one that it would be made in."""
+    return next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
 
 
 def _sync_seconds(folder: Path) -> float:
     """Measure the median time of a sync where the data is, or would be: nothing is left behind."""
-    where = next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
-    with tempfile.TemporaryFile(dir=where) as file:
+    with tempfile.TemporaryFile(dir=_nearest(folder)) as file:
         return statistics.median(_timed(lambda: _write_synced(file.fileno())) for _ in range(SYNCS))
 
 
