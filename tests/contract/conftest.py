@@ -12,13 +12,15 @@ from playhead.codec import Codec
 from tests.contract.stores import Client, Store, kafka_store, memory_store, sqlite_store
 
 
-@pytest.fixture(params=["memory", "sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.fixture(params=["memory", "sqlite", "sqlite-slow-disk", pytest.param("kafka", marks=pytest.mark.kafka)])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Store, None]:
     match cast("str", request.param):
         case "memory":
             opened = memory_store()
         case "sqlite":
-            opened = sqlite_store(tmp_path)
+            opened = sqlite_store(tmp_path, slow_commit_seconds=60)
+        case "sqlite-slow-disk":
+            opened = sqlite_store(tmp_path, slow_commit_seconds=-1)
         case _:
             opened = kafka_store(cast("str", request.getfixturevalue("kafka_bootstrap")))
     yield opened

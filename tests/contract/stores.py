@@ -61,8 +61,8 @@ def memory_store() -> Store:
     return Store(same)
 
 
-def sqlite_store(folder: Path) -> Store:
-    return Store(lambda: open_sqlite(folder / "log.db"))
+def sqlite_store(folder: Path, *, slow_commit_seconds: float) -> Store:
+    return Store(lambda: open_sqlite(folder / "log.db", slow_commit_seconds=slow_commit_seconds))
 
 
 def kafka_store(bootstrap: str) -> Store:

@@ -13,7 +13,7 @@ from sqlite3 import Connection
 
 from playhead.errors import Misconfigured, Unavailable
 
-__all__ = ["Connection", "connect", "data_version", "open_file"]
+__all__ = ["Connection", "connect", "data_version", "durability", "open_file"]
 
 APPLICATION_ID = 0x506C6179
 """`Play`: marks a database as ours, so that another program's is never touched."""
@@ -91,6 +91,13 @@ def connect(path: Path) -> Connection:
 def data_version(connection: Connection) -> int:
     """Give a number that changes when, and only when, another connection has committed."""
     return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+
+def durability(connection: Connection) -> tuple[str, int]:
+    """Give a connection's `journal_mode` and `synchronous`."""
+    (journal_mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+    return str(journal_mode), int(synchronous)
 
 
 def _connect(path: Path) -> Connection:

@@ -17,9 +17,10 @@ T = TypeVar("T")
 
 
 class Reader:
-    """Runs functions that read, one after the other."""
+    """Runs functions that read, one after the other. `reads` counts them."""
 
     def __init__(self, connection: Connection) -> None:
+        self.reads = 0
         self._connection = connection
         self._thread = ThreadPoolExecutor(1, "playhead-sqlite-reader")
         self._closed = False
@@ -28,6 +29,7 @@ class Reader:
         """Run a function that reads, in one snapshot. Raises what it raises, and `Unavailable`."""
         if self._closed:
             raise Unavailable("this store has been closed")
+        self.reads += 1
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._in_snapshot, look)
 
     def close(self) -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from playhead.adapters.groups import HANDOVER_GRACE_SECONDS
-from playhead.adapters.sqlite.database import Connection, connect, open_file
+from playhead.adapters.sqlite.database import Connection, connect, durability, open_file
 from playhead.adapters.sqlite.log import SqliteSessionLog
 from playhead.adapters.sqlite.messages import Offsets
 from playhead.adapters.sqlite.queue import SqliteQueue
 from playhead.adapters.sqlite.reader import Reader
 from playhead.adapters.sqlite.records import Heads, half_deleted
-from playhead.adapters.sqlite.writer import Writer
+from playhead.adapters.sqlite.writer import SLOW_COMMIT_SECONDS, Writer
 from playhead.errors import Unavailable
 from playhead.telemetry import logger
 
@@ -30,12 +31,18 @@ PRUNE_EVERY_SECONDS = 300.0
 _log = logger("playhead.adapters.sqlite")
 
 
-class SqliteStore:
-    """A session log and a queue in one file. `transactions` and `changes` count what this process committed."""
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    clock: Callable[[], float]
+    handover_grace_seconds: float
+    slow_commit_seconds: float
 
-    def __init__(
-        self, writing: Connection, side: Connection, reading: Connection, *, clock: Callable[[], float], grace: float
-    ) -> None:
+
+class SqliteStore:
+    """A session log and a queue in one file."""
+
+    def __init__(self, connections: Sequence[Connection], settings: _Settings) -> None:
+        writing, side, reading = connections
         heads, offsets = Heads(), Offsets()
 
         def forget() -> None:
@@ -43,11 +50,28 @@ class SqliteStore:
             offsets.forget()
 
         self._loop = asyncio.get_running_loop()
-        self._writer = Writer(writing, side, forget=forget, foreign=self._doubt)
+        self._writer = Writer(writing, side, settings.slow_commit_seconds, forget=forget, foreign=self._doubt)
         self._reader = Reader(reading)
+        self._durability = durability(writing)
         self.log = SqliteSessionLog(self._writer, self._reader, heads)
-        self.queue = SqliteQueue(self._writer, self._reader, offsets, clock=clock, grace_seconds=grace)
+        self.queue = SqliteQueue(
+            self._writer,
+            self._reader,
+            offsets,
+            clock=settings.clock,
+            grace_seconds=settings.handover_grace_seconds,
+        )
         self._poll = self._loop.call_later(FOREIGN_POLL_SECONDS, self._look)
+
+    @property
+    def durability(self) -> tuple[str, int]:
+        """Give the `journal_mode` and the `synchronous` that writing happens with: `wal` and 2."""
+        return self._durability
+
+    @property
+    def reads(self) -> int:
+        """Count how often this process read the file, since the store was opened."""
+        return self._reader.reads
 
     @property
     def transactions(self) -> int:
@@ -94,17 +118,19 @@ async def open_sqlite(
     *,
     clock: Callable[[], float] = time.time,
     handover_grace_seconds: float = HANDOVER_GRACE_SECONDS,
+    slow_commit_seconds: float = SLOW_COMMIT_SECONDS,
 ) -> AsyncGenerator[SqliteStore, None]:
     """Open a database file, made if it is not there. Several processes may have it open.
 
-    `clock` gives seconds since the epoch, for the age of messages. Raises `Misconfigured` for a file that is not ours
+    `clock` gives seconds since the epoch, for the age of messages. Once commits take `slow_commit_seconds` on average
+    they are made in a thread; with a negative number, all of them. Raises `Misconfigured` for a file that is not ours
     or is newer than this version, and `Unavailable` while another process keeps it locked.
     """
     connections: list[Connection] = []
     try:
         connections.append(await asyncio.to_thread(open_file, path))
         connections.extend([await asyncio.to_thread(connect, path) for _ in range(2)])
-        store = SqliteStore(*connections, clock=clock, grace=handover_grace_seconds)
+        store = SqliteStore(connections, _Settings(clock, handover_grace_seconds, slow_commit_seconds))
         tending = asyncio.create_task(store.tend(), name="playhead-sqlite-tend")
         try:
             yield store

@@ -20,7 +20,7 @@ from playhead.adapters.sqlite.database import Connection, data_version
 from playhead.errors import PlayheadError, Unavailable
 from playhead.telemetry import logger
 
-__all__ = ["Change", "Writer"]
+__all__ = ["SLOW_COMMIT_SECONDS", "Change", "Writer"]
 
 TRANSACTION_CHANGES_MAX = 512
 """The most changes in one transaction."""
@@ -34,8 +34,14 @@ LOCK_PATIENCE_SECONDS = 5.0
 LOCK_RETRY_SECONDS = 0.005
 """How soon a transaction is tried again that another process's was in the way of."""
 
-SLOW_COMMIT_SECONDS = 0.004
-"""Commits that take longer than this, on average, are made in a thread from then on."""
+SLOW_COMMIT_SECONDS = 0.001
+"""Commits that take longer than this, on average, are made in a thread."""
+
+AVERAGE_TRANSACTIONS = 16
+"""Over about how many transactions that average is."""
+
+THREAD_TRANSACTIONS = 256
+"""How many transactions are made in the thread before the loop is tried again."""
 
 CHECKPOINT_FRAMES = 2000
 """How many pages the write-ahead log may have, about, before they are moved into the database."""
@@ -89,12 +95,19 @@ class Writer:
     """Commits what is submitted. `transactions` and `changes` count what was committed since it was opened."""
 
     def __init__(
-        self, connection: Connection, side: Connection, *, forget: Callable[[], None], foreign: Callable[[], None]
+        self,
+        connection: Connection,
+        side: Connection,
+        slow_commit_seconds: float,
+        *,
+        forget: Callable[[], None],
+        foreign: Callable[[], None],
     ) -> None:
         self.transactions = 0
         self.changes = 0
         self._connection = connection
         self._side = side
+        self._slow_commit_seconds = slow_commit_seconds
         self._forget = forget
         self._foreign = foreign
         self._seen = data_version(connection)
@@ -106,6 +119,7 @@ class Writer:
         self._in_thread: asyncio.Future[_Outcome] | None = None
         self._checkpoint: asyncio.Future[None] | None = None
         self._average_seconds = 0.0
+        self._threaded = 0
         self._frames = 0
         self._closed = False
 
@@ -142,7 +156,7 @@ class Writer:
         if not batch:
             return
         changes = [waiting.change for waiting in batch]
-        if self._average_seconds > SLOW_COMMIT_SECONDS:
+        if self._average_seconds > self._slow_commit_seconds:
             self._in_thread = self._loop.run_in_executor(self._thread, self._transact, changes)
             self._in_thread.add_done_callback(lambda done: self._finished(batch, done))
             return
@@ -150,11 +164,17 @@ class Writer:
             outcome = self._transact(changes)
         except (_Locked, Unavailable) as error:
             self._failed(batch, error)
-        else:
-            self._landed(batch, outcome)
+            return
+        self._average_seconds += (outcome.seconds - self._average_seconds) / AVERAGE_TRANSACTIONS
+        self._landed(batch, outcome)
 
     def _finished(self, batch: list[_Waiting], done: asyncio.Future[_Outcome]) -> None:
         self._in_thread = None
+        self._threaded += 1
+        if self._threaded % THREAD_TRANSACTIONS == 0:
+            # A disk that was busy may be idle again. How long a commit takes is not measured here, because in a
+            # thread that includes waiting for the interpreter.
+            self._average_seconds = 0.0
         error = done.exception()
         if isinstance(error, _Locked | Unavailable):
             self._failed(batch, error)
@@ -198,7 +218,6 @@ class Writer:
     def _landed(self, batch: list[_Waiting], outcome: _Outcome) -> None:
         self.transactions += 1
         self.changes += len(batch)
-        self._average_seconds += (outcome.seconds - self._average_seconds) / 16
         for waiting, result in zip(batch, outcome.results, strict=True):
             self._frames += 2 + waiting.change.size // PAGE_BYTES
             if isinstance(result, PlayheadError):
