@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, Mapping
@@ -91,6 +92,38 @@ async def test_a_stopped_dev_sends_its_viewers_away_and_exits_with_0(tmp_path: P
             stopping = group.create_task(child.stop())
             assert "draining" in [frame.event async for frame in frames]
         assert stopping.result() == 0
+
+
+async def test_ctrl_c_ends_a_tail_with_the_cursor_to_resume_from(tmp_path: Path):
+    async with asyncio.timeout(SECONDS_MAX), dev(tmp_path) as child:
+        _, session, _ = await playhead("send", "hello", "--no-follow", "--url", child.url)
+        tail = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "playhead_cli", "tail", session.strip(), "--json", "--url", child.url),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert tail.stdout is not None
+        assert tail.stderr is not None
+        seq = 0
+        while json.loads(line := await tail.stdout.readline())["type"] != "run_completed":
+            seq = json.loads(line)["seq"]
+        tail.send_signal(signal.SIGINT)
+        assert f"playhead tail {session.strip()} --after {seq + 1}-" in (await tail.stderr.read()).decode()
+        assert await tail.wait() == 0
+
+
+async def test_a_pipe_that_is_closed_ends_a_tail_quietly(tmp_path: Path):
+    async with asyncio.timeout(SECONDS_MAX), dev(tmp_path, variables=SLOW) as child:
+        _, session, _ = await playhead("send", "hello", "--no-follow", "--url", child.url)
+        command = (
+            f"{sys.executable} -m playhead_cli tail {session.strip()} --until-idle --json --url {child.url} | head -1"
+        )
+        shell = await asyncio.create_subprocess_shell(
+            f"{tail} | head -1", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        out, notes = await shell.communicate()
+    assert json.loads(out)["seq"] == 1
+    assert notes == b""
 
 
 async def test_a_second_dev_on_the_same_folder_says_so(tmp_path: Path):
