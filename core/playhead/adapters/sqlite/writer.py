@@ -121,6 +121,7 @@ class Writer:
         self._average_seconds = 0.0
         self._threaded = 0
         self._frames = 0
+        self._tidy = False
         self._closed = False
 
     def submit(self, change: Change[R]) -> asyncio.Future[R]:
@@ -213,7 +214,13 @@ class Writer:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise Unavailable(f"the database could not be written: {error}") from error
-        return _Outcome(results, foreign, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        if self._tidy:
+            # What was committed during the checkpoint is little. With it moved too, the write-ahead log is begun anew
+            # by the next transaction; without, it would grow for as long as there is something to write.
+            self._tidy = False
+            _checkpoint(connection)
+        return _Outcome(results, foreign, seconds)
 
     def _landed(self, batch: list[_Waiting], outcome: _Outcome) -> None:
         self.transactions += 1
@@ -257,18 +264,18 @@ class Writer:
         changed, self._seen = version != self._seen, version
         return changed
 
-    def _checkpointed(self, done: asyncio.Future[None]) -> None:
+    def _checkpointed(self, _done: asyncio.Future[None]) -> None:
         self._checkpoint = None
         self._frames = 0
-        if error := done.exception():
-            _log.warning("could not move the write-ahead log into the database", error=str(error))
-        elif self._in_thread is None:
-            # What was committed meanwhile is little; with it moved too, the log is begun anew and stays small.
-            _checkpoint(self._connection)
+        self._tidy = True
 
 
 def _checkpoint(connection: Connection) -> None:
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    except sqlite3.Error as error:
+        # Nothing is lost: it is all in the write-ahead log, and moved by a later checkpoint.
+        _log.warning("could not move the write-ahead log into the database", error=str(error))
 
 
 def _fail(future: asyncio.Future[Any], error: PlayheadError) -> None:
