@@ -48,9 +48,11 @@ class Agent:
                 f"agent {self.name}: a model is `provider:model`, as in `anthropic:claude-sonnet-4-5`, or `scripted`; "
                 f"not {self.model!r}"
             )
-        for limit, tokens in (("max_tokens", self.max_tokens), ("thinking_tokens", self.thinking_tokens)):
-            if tokens is not None and tokens < 1:
-                raise Misconfigured(f"agent {self.name}: {limit} is at least 1, not {tokens}")
+        budget = {f"budget.{limit}": value for limit, value in asdict(self.budget).items()}
+        limits = {"max_tokens": self.max_tokens, "thinking_tokens": self.thinking_tokens} | budget
+        for limit, value in limits.items():
+            if value is not None and value < 1:
+                raise Misconfigured(f"agent {self.name}: {limit} is at least 1, not {value}")
         # The one moment in which a frozen value is still being made.
         object.__setattr__(self, "tools", self._checked_tools())
         object.__setattr__(self, "version", self.version or self._digest())

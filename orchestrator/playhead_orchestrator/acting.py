@@ -28,6 +28,7 @@ from playhead.session import (
     OutOfTime,
     RetryDue,
     Session,
+    Spoke,
     WaitForRetry,
     WatchTime,
     pending,
@@ -143,6 +144,9 @@ class Acts:
         place = (setting.session, effect)
         async with aclosing(converse(model, request, place, offers, setting.parts.telemetry)) as spoken:
             async for given in spoken:
+                if not isinstance(given, Spoke):
+                    # What is left is to put the connection away, which needs no stopping.
+                    self._under_way[_key(effect)] = _nothing
                 await self._tell(given)
 
     async def _dispatch(self, call: OpenCall) -> None:
@@ -165,6 +169,10 @@ class Acts:
         parts = self._setting.parts
         command = parts.codec.encode(StopTool(call.call_id, "cancelled"))
         await parts.queue.publish(parts.topics.control(call.pool).name, call.call_id, command)
+
+
+def _nothing() -> None:
+    """Stop what has ended."""
 
 
 def _key(effect: Effect) -> Key:

@@ -14,6 +14,9 @@ from playhead_orchestrator.model import Block, TextSaid, ThinkingSaid, ToolInput
 
 __all__ = ["Gathering"]
 
+INPUT_HOLDERS = 50
+"""How many levels what holds a tool's input may add: a message, a request, an event."""
+
 
 class _Growing:
     """A block that is not whole: `field` is what the pieces make up; `place` counts tool uses."""
@@ -91,11 +94,21 @@ def _parsed(text: str) -> Block:
     """Parse a tool's input; if it is no JSON object, keep the text and say why."""
     try:
         value = cast("object", orjson.loads(text))
+        # orjson reads deeper than it writes, and this will be written within a message, within a request.
+        orjson.dumps(_nested(value))
+    except orjson.JSONEncodeError:
+        return {"input": text, "invalid": "it nests too deep"}
     except orjson.JSONDecodeError as error:
         return {"input": text, "invalid": str(error)}
     if not isinstance(value, dict):
         return {"input": text, "invalid": "a tool's input is a JSON object"}
     return {"input": cast("Block", value)}
+
+
+def _nested(value: object) -> object:
+    for _ in range(INPUT_HOLDERS):
+        value = [value]
+    return value
 
 
 def _is_empty(block: Block) -> bool:

@@ -44,6 +44,6 @@ def read(wire: Wire, chunks: Sequence[bytes]) -> tuple[list[Said], Finished]:
     """Give what a wire makes of a body that comes in these chunks."""
     lines, said = SseLines(), list[Said]()
     for chunk in chunks:
-        said += wire.feed(lines.feed(chunk))
-    said += wire.feed(lines.end())
+        wire.feed(lines.feed(chunk), said)
+    wire.feed(lines.end(), said)
     return said, wire.end()

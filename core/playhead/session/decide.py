@@ -66,12 +66,15 @@ from playhead.session.state import BackingOff, Calling, Run, RunningTools, Sessi
 __all__ = ["ABANDONED_MAX", "ATTEMPTS_MAX", "decide"]
 
 ATTEMPTS_MAX = 5
-"""How often a step's model call is tried before a failure ends the run."""
+"""How many attempts at a step's model call may fail before the run does."""
 
 ABANDONED_MAX = 20
 """How many attempts at a step may be lost with their owners: past that the session itself may be what kills them."""
 
 RETRY_MS_FIRST, RETRY_MS_MAX = 500, 60_000
+
+RETRY_AFTER_MS_MAX = 3_600_000
+"""The longest wait that a provider's `retry-after` is believed; the run's wall time ends it before that anyway."""
 
 
 def decide(session: Session, given: Input, now: int) -> tuple[Event, ...]:  # noqa: C901 - one arm an input
@@ -248,12 +251,13 @@ def _broke(plan: Plan, given: Broke) -> None:
     if run is None:
         return
     place = (run.run_id, run.step, run.attempt)
-    if not given.retryable or run.attempt >= ATTEMPTS_MAX:
+    if not given.retryable or run.failures + 1 >= ATTEMPTS_MAX:
         plan.add(ModelCallFailed(*place, given.error))
         plan.fail(given.error.code, given.error.message)
     else:
-        backoff = _backoff_ms(run.run_id, run.step, run.attempt)
-        plan.add(ModelCallFailed(*place, given.error, max(backoff, min(given.retry_after_ms or 0, RETRY_MS_MAX))))
+        backoff = _backoff_ms(run.run_id, run.step, run.failures + 1)
+        wait = max(backoff, min(given.retry_after_ms or 0, RETRY_AFTER_MS_MAX))
+        plan.add(ModelCallFailed(*place, given.error, wait))
 
 
 def _retry_due(plan: Plan, run_id: RunId, step: int, attempt: int) -> None:
@@ -296,8 +300,8 @@ def _settle(plan: Plan, call_id: CallId, *, status: str, output: Json, elapsed_m
         plan.next_step()
 
 
-def _backoff_ms(run_id: RunId, step: int, attempt: int) -> int:
+def _backoff_ms(run_id: RunId, step: int, failures: int) -> int:
     """Double from half a second, with a jitter that is the same whoever computes it."""
-    full = min(RETRY_MS_FIRST * 2 ** (attempt - 1), RETRY_MS_MAX)
-    jitter = sha256(f"{run_id}:{step}:{attempt}".encode()).digest()[0] / 255
+    full = min(RETRY_MS_FIRST * 2 ** (failures - 1), RETRY_MS_MAX)
+    jitter = sha256(f"{run_id}:{step}:{failures}".encode()).digest()[0] / 255
     return int(full * (0.5 + jitter / 2))

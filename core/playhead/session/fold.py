@@ -147,10 +147,12 @@ def _model_call(
         return session
     match event:
         case ModelCallStarted():
-            return replace(session, run=replace(run, step=event.step, attempt=event.attempt, phase=Calling()))
+            failures = run.failures if event.step == run.step else 0
+            run = replace(run, step=event.step, attempt=event.attempt, phase=Calling(), failures=failures)
+            return replace(session, run=run)
         case ModelCallFailed():
             until = at + (event.retry_in_ms or 0) * 1000
-            return replace(session, run=replace(run, phase=BackingOff(until)))
+            return replace(session, run=replace(run, phase=BackingOff(until), failures=run.failures + 1))
         case ModelCallAbandoned():
             return replace(session, run=replace(run, phase=BackingOff(at)))
         case ModelCallCompleted():

@@ -88,7 +88,10 @@ Phase = Calling | BackingOff | RunningTools
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The run that is going. `started_at` in microseconds since the epoch; `calls` counts all calls so far."""
+    """The run that is going. `started_at` in microseconds since the epoch.
+
+    `calls` counts all calls so far; `failures` the failed attempts at this step, without those lost with an owner.
+    """
 
     run_id: RunId
     message_id: MessageId
@@ -98,6 +101,7 @@ class Run:
     phase: Phase = RunningTools()
     open_calls: tuple[OpenCall, ...] = ()
     calls: int = 0
+    failures: int = 0
     usage: Usage = Usage()
 
 

@@ -78,11 +78,12 @@ class ClaudeModel:
 
 
 def _client(api_key: str | None, base_url: str | None) -> AsyncAnthropic:
-    from anthropic import AnthropicError, AsyncAnthropic, Timeout  # noqa: PLC0415  slow: see `warm_up`
+    from anthropic import AnthropicError, AsyncAnthropic, DefaultAioHttpClient, Timeout  # noqa: PLC0415  slow: see `warm_up`
 
     timeout = Timeout(connect=CONNECT_SECONDS, read=SILENCE_SECONDS, write=SEND_SECONDS, pool=SEND_SECONDS)
     try:
-        client = AsyncAnthropic(api_key=api_key, base_url=base_url, timeout=timeout, max_retries=0)
+        http = DefaultAioHttpClient(timeout=timeout)
+        client = AsyncAnthropic(api_key=api_key, base_url=base_url, timeout=timeout, max_retries=0, http_client=http)
     except AnthropicError as error:
         raise ModelFailed("authentication", f"{NO_KEY}. {reason(error)}", retryable=False) from error
     # The resources are modules of their own: import them here, not within the first call.

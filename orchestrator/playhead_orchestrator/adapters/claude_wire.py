@@ -120,9 +120,8 @@ class ClaudeStream:
         self._counts = dict.fromkeys(COUNTS, 0)
         self._stop: dict[str, Any] = {}
 
-    def feed(self, events: Iterable[bytes]) -> list[Said]:
-        """Take the data of events; give what they say. Raises `ModelFailed`."""
-        said: list[Said] = []
+    def feed(self, events: Iterable[bytes], said: list[Said]) -> None:
+        """Take the data of events; add what they say to `said`. Raises `ModelFailed`."""
         try:
             for data in events:
                 event = orjson.loads(data)
@@ -132,7 +131,6 @@ class ClaudeStream:
                     self._event(event, said)
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise broken(f"the provider sent what is no event of a message: {error!r}") from error
-        return said
 
     def _delta(self, index: int, delta: Mapping[str, Any], said: list[Said]) -> None:
         match delta["type"]:

@@ -116,9 +116,8 @@ class ChatStream:
         self._usage = Usage()
         self._ids: dict[int, str] = {}
 
-    def feed(self, events: Iterable[bytes]) -> list[Said]:
-        """Take the data of chunks; give what they say. Raises `ModelFailed`."""
-        said: list[Said] = []
+    def feed(self, events: Iterable[bytes], said: list[Said]) -> None:
+        """Take the data of chunks; add what they say to `said`. Raises `ModelFailed`."""
         try:
             for data in events:
                 if data.strip() == b"[DONE]":
@@ -127,7 +126,6 @@ class ChatStream:
                     self._chunk(orjson.loads(data), said)
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise broken(f"the provider sent what is no chunk of a message: {error!r}") from error
-        return said
 
     def end(self) -> Finished:
         """Give the message. Raises `ModelFailed` if it is not whole, or was refused."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from playhead_orchestrator.adapters.failures import broken, timed_out
 from playhead_orchestrator.adapters.sse_lines import EventTooLong, SseLines
-from playhead_orchestrator.model import Finished, Said
+from playhead_orchestrator.model import Finished, ModelFailed, Said
 
 if TYPE_CHECKING:
     from httpx2 import Response
@@ -32,8 +32,8 @@ class Wire(Protocol):
         """Whether no event that matters can follow."""
         ...
 
-    def feed(self, events: Iterable[bytes]) -> list[Said]:
-        """Take the data of events and give what they say. Raises `ModelFailed`."""
+    def feed(self, events: Iterable[bytes], said: list[Said]) -> None:
+        """Take the data of events and add what they say to `said`. Raises `ModelFailed`."""
         ...
 
     def end(self) -> Finished:
@@ -49,23 +49,41 @@ async def read_message(response: Response, wire: Wire, provider: str) -> AsyncGe
     try:
         async with aclosing(response.aiter_bytes()) as chunks:
             async for chunk in chunks:
-                said = wire.feed(lines.feed(chunk))
+                said, failed = _hear(wire, lines.feed(chunk))
                 if said:
                     yield said
+                if failed is not None:
+                    raise failed
                 if wire.is_whole:
-                    await _read_to_end(chunks)
                     break
             else:
-                said = wire.feed(lines.end())
+                said, failed = _hear(wire, lines.end())
                 if said:
                     yield said
+                if failed is not None:
+                    raise failed
+            finished = wire.end()
+            try:
+                yield [finished]
+            finally:
+                # After the message was handed on: nobody waits for this but the connection's next user.
+                await _read_to_end(chunks)
     except EventTooLong as error:
         raise broken(f"{provider} sent an event without an end") from error
     except TimeoutException as error:
         raise timed_out(f"{provider} was silent for too long while it answered: {reason(error)}") from error
     except HTTPError as error:
         raise broken(f"the connection to {provider} broke: {reason(error)}") from error
-    yield [wire.end()]
+
+
+def _hear(wire: Wire, events: Iterable[bytes]) -> tuple[list[Said], ModelFailed | None]:
+    """Give what a chunk's events say, and the failure that came after it, if one did."""
+    said: list[Said] = []
+    try:
+        wire.feed(events, said)
+    except ModelFailed as failure:
+        return said, failure
+    return said, None
 
 
 async def _read_to_end(chunks: AsyncGenerator[bytes, None]) -> None:
