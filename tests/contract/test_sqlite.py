@@ -113,6 +113,26 @@ async def test_a_follower_that_is_up_to_date_never_touches_the_disk(path: Path, 
         assert store.reads == reads
 
 
+async def test_a_slow_follower_misses_nothing_that_another_process_wrote_in_between(path: Path, codec: Codec):
+    """L5: what this process keeps in memory has a hole where the other wrote."""
+    async with open_sqlite(path) as ours, open_sqlite(path) as theirs, asyncio.timeout(PATIENCE_SECONDS):
+        session = await ours.log.create()
+        async with (
+            aclosing(ours.log.read(session, follow=True)) as quick,
+            aclosing(ours.log.read(session, follow=True)) as slow,
+        ):
+            assert (await anext(slow)).head.seq == (await anext(quick)).head.seq == 0
+            for store in (ours, ours, theirs, ours, ours):
+                head = await talk(store, codec, session, "word")
+                reached = 0
+                while reached < head.seq:
+                    reached = (await anext(quick)).head.seq
+            seen = list((await anext(slow)).records)
+            while len(seen) < head.seq:
+                seen.extend((await anext(slow)).records)
+        assert seen == await read_all(ours.log, session)
+
+
 async def test_a_head_that_never_was_is_refused(path: Path, codec: Codec):
     """L4"""
     async with open_sqlite(path) as store:
