@@ -115,9 +115,7 @@ async def test_ctrl_c_ends_a_tail_with_the_cursor_to_resume_from(tmp_path: Path)
 async def test_a_pipe_that_is_closed_ends_a_tail_quietly(tmp_path: Path):
     async with asyncio.timeout(SECONDS_MAX), dev(tmp_path, variables=SLOW) as child:
         _, session, _ = await playhead("send", "hello", "--no-follow", "--url", child.url)
-        command = (
-            f"{sys.executable} -m playhead_cli tail {session.strip()} --until-idle --json --url {child.url} | head -1"
-        )
+        tail = f"{sys.executable} -m playhead_cli tail {session.strip()} --until-idle --json --url {child.url}"
         shell = await asyncio.create_subprocess_shell(
             f"{tail} | head -1", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
