@@ -275,6 +275,24 @@ async def test_a_closed_store_ends_its_followers_and_takes_nothing_more(path: Pa
             await read_all(store.log, session)
 
 
+async def test_a_message_published_while_a_member_reads_the_file_comes_once(path: Path):
+    """Q1 allows a message to come twice, but only after somebody failed."""
+    async with open_sqlite(path) as store, asyncio.timeout(PATIENCE_SECONDS):
+        for turn in range(20):
+            # A fresh topic each time: nothing of it is in memory yet, so the first look at a partition is at the file.
+            topic = f"topic-{turn}"
+            await store.queue.prepare(TopicSpec(topic, 4))
+            async with store.queue.join("group", topic) as member, asyncio.TaskGroup() as group:
+                for number in range(40):
+                    group.create_task(store.queue.publish(topic, f"key-{number}", b"%d" % number))
+                taken: list[bytes] = []
+                while len(set(taken)) < 40:
+                    received = await member.receive()
+                    if isinstance(received, tuple):
+                        taken.extend(message.value for message in received)
+            assert len(taken) == 40
+
+
 async def test_outdated_messages_are_removed_and_offsets_go_on(path: Path):
     now = 1_000_000.0
     spec = TopicSpec("short", 1, kept_hours=1)

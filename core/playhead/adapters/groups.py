@@ -235,8 +235,10 @@ class _Member:
         found: list[tuple[Place, _Tenure, Sequence[Message]]] = []
         ready, looked = self.listener.ready, list[Place]()
         try:
-            while ready and room:
-                place = next(iter(ready))
+            # Each place once: what arrives while the shelf is read makes its place ready again, for the next batch.
+            for place in tuple(ready):
+                if not room:
+                    break
                 del ready[place]
                 if (tenure := self._tenures.get(place)) is None:
                     continue
