@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 import typer
 import yaml
+from playhead.loading import load_app
 from playhead_cli.main import app
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +72,14 @@ def test_the_roles_of_a_deployment_are_all_there_with_two_tool_teams():
     pools = {command[command.index("--pool") + 1] for command in commands if command[0] == "worker"}
     created = parse(OURS["topics"]["command"])["pools"]
     assert pools == set(created) == {"default", "billing"}
+
+
+def test_each_worker_serves_an_app_that_has_tools_of_its_pool():
+    for service in OURS.values():
+        parsed = parse(service["command"])
+        if service["command"][0] == "worker":
+            app_tools = load_app(str(ROOT / parsed["app_path"])).tools
+            assert set(parsed["pools"]) <= {tool.pool for tool in app_tools}
 
 
 def test_services_wait_for_services_that_exist_until_they_are_what_is_waited_for():

@@ -13,14 +13,19 @@ from playhead.loading import load_app
 from tests.house.test_compose import parse
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").rglob("README.md")),
+]
 README = DOCUMENTS[0].read_text("utf-8")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
-BLOCKS = [text for path in DOCUMENTS for language, text in FENCED.findall(path.read_text("utf-8")) if not language]
-COMMANDS = [
-    line.partition("  #")[0].strip() for line in "\n".join(BLOCKS).splitlines() if re.match(r"playhead \S", line)
+BLOCKS = [
+    text for path in DOCUMENTS for language, text in FENCED.findall(path.read_text("utf-8")) if language in {"", "sh"}
 ]
-TARGETS = sorted(set(re.findall(r"^make (\w+)", "\n".join(BLOCKS), re.M)))
+SHOWN = "\n".join(BLOCKS)
+COMMANDS = [line.partition("  #")[0].strip() for line in SHOWN.splitlines() if re.match(r"playhead \S", line)]
+TARGETS = sorted(set(re.findall(r"^make (\w+)", SHOWN, re.M)))
 
 
 def test_there_is_something_to_check():
