@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,7 +22,7 @@ from playhead.commands import (
 )
 from playhead.errors import Misconfigured
 
-from tests.tool_workers.workshop import PATIENCE_SECONDS, SESSION, Workshop, kinds, within
+from tests.tool_workers.workshop import PATIENCE_SECONDS, QUICK, SESSION, Workshop, kinds, within
 
 
 @tool
@@ -87,7 +88,8 @@ async def test_a_function_that_is_not_async_runs_in_a_thread_and_holds_nobody_up
     def slow() -> bool:
         """Wait, as blocking libraries do."""
         release.wait(PATIENCE_SECONDS)
-        return threading.current_thread() is not threading.main_thread()
+        # A daemon, so that one that never returns does not keep the process alive.
+        return threading.current_thread() is not threading.main_thread() and threading.current_thread().daemon
 
     shop = Workshop()
     async with shop.worker(slow, echo):
@@ -240,6 +242,34 @@ async def test_a_thread_shows_progress_and_output_without_awaiting() -> None:
         reports = await shop.settled(call, "echo")
     assert "ReportChunk" in kinds(reports)
     assert kinds(reports)[-1] == "ReportResult"
+
+
+async def test_what_a_tool_says_of_a_call_that_is_over_is_not_published() -> None:
+    kept: list[ToolContext] = []
+
+    @tool
+    async def indiscreet(ctx: ToolContext) -> str:
+        """Keep its context."""
+        kept.append(ctx)
+        return "done"
+
+    shop = Workshop()
+    async with shop.worker(indiscreet, echo):
+        call = await shop.ask("indiscreet")
+        await shop.result(call)
+        await kept[0].progress(1)
+        await kept[0].emit("late")
+        reports = await shop.settled(call, "echo")
+    assert kinds(reports) == ["ReportStarted", "ReportResult"]
+
+
+async def test_calls_that_have_ended_leave_room_for_as_many_others() -> None:
+    shop = Workshop()
+    async with shop.worker(
+        tool(timeout=0.5, name="echo")(echo.function), concurrency=1, limits=replace(QUICK, leaked_max=0)
+    ):
+        for _ in range(3):
+            assert (await shop.run("echo")).status == "ok"
 
 
 async def test_a_result_is_whatever_pydantic_can_dump() -> None:

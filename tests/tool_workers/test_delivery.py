@@ -208,6 +208,21 @@ async def test_a_result_is_published_until_the_queue_takes_it() -> None:
         assert kinds(await shop.settled(call, "echo")) == ["ReportStarted", "ReportResult"]
 
 
+async def test_reports_keep_their_order_when_the_queue_takes_the_first_of_them_late() -> None:
+    @tool
+    async def talkative(ctx: ToolContext) -> str:
+        """Show its work."""
+        await ctx.emit("half")
+        return "whole"
+
+    queue = WearyQueue(MemoryQueue())
+    shop = Workshop(queue)
+    async with shop.worker(talkative, echo):
+        queue.fail(shop.topics.results.name, 2)
+        call = await shop.ask("talkative")
+        assert kinds(await shop.settled(call, "echo")) == ["ReportStarted", "ReportChunk", "ReportResult"]
+
+
 async def test_a_worker_that_loses_the_queue_joins_again_and_what_runs_is_run_once() -> None:
     queue = WearyQueue(MemoryQueue())
     gate, shop = Gate(), Workshop(queue)
@@ -224,6 +239,41 @@ async def test_a_worker_that_loses_the_queue_joins_again_and_what_runs_is_run_on
     async with shop.worker(gate.tool, echo, name="second"):
         await shop.run("echo")
     assert gate.entered.total() == 1
+
+
+async def test_a_worker_that_lost_the_queue_does_not_begin_what_others_have_been_given_meanwhile() -> None:
+    kept = MemoryQueue()
+    queue = WearyQueue(kept)
+    first, second, shop = Gate(), Gate(), Workshop(queue)
+    others = Workshop(kept)
+    second.open.set()
+    async with shop.worker(first.tool, concurrency=1):
+        await shop.ask("gate", who="running")
+        await first.until(1)
+        waiting = await shop.ask("gate", who="waiting")
+        queue.shut = True
+        queue.lose_members()
+        others.topics = shop.topics
+        async with others.worker(second.tool, name="second"):
+            assert (await others.result(waiting)).status == "ok"
+            first.open.set()
+    assert first.entered == {"running": 1}
+
+
+async def test_results_are_remembered_up_to_so_many_bytes_and_the_latest_always() -> None:
+    gate, shop = Gate(), Workshop()
+    gate.open.set()
+    async with shop.worker(gate.tool, limits=replace(QUICK, finished_bytes_max=250)):
+        calls = [await shop.ask("gate", who=str(number) * 100) for number in range(6)]
+        for call in calls:
+            await shop.result(call)
+        last = await shop.ask("gate", who="last" * 25)
+        await shop.result(last)
+        await shop.send(last)
+        await shop.reports(last, lambda seen: kinds(seen).count("ReportResult") == 2)
+        assert gate.entered["last" * 25] == 1
+        await shop.send(calls[0])
+        await gate.until(8)
 
 
 async def test_a_worker_waits_for_a_queue_that_cannot_be_reached_yet() -> None:

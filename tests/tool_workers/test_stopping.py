@@ -139,6 +139,50 @@ async def test_a_stopping_worker_lets_running_calls_finish_and_leaves_waiting_on
     assert gate.entered == {"running": 1, "waiting": 1}
 
 
+async def test_a_stopping_worker_takes_no_new_calls() -> None:
+    gate, shop = Gate(), Workshop()
+    stop = asyncio.Event()
+    worker = Worker(shop.parts(), [gate.tool], "default", limits=QUICK)
+    async with asyncio.TaskGroup() as group:
+        serving = group.create_task(worker.serve(stop))
+        await within(worker.ready.wait())
+        await shop.ask("gate", who="running")
+        await gate.until(1)
+        stop.set()
+        late = await shop.ask("gate", who="late")
+        # Three heartbeats later the late call would have begun, if it were going to.
+        await shop.read(shop.topics.results.name, lambda seen: kinds(seen).count("Heartbeat") >= 3)
+        gate.open.set()
+        await within(serving)
+    assert gate.entered == {"running": 1}
+    async with shop.worker(gate.tool, name="second"):
+        assert (await shop.result(late)).status == "ok"
+
+
+async def test_a_tool_that_ignored_one_cancellation_is_stopped_with_its_worker() -> None:
+    ignored, stopped = asyncio.Event(), asyncio.Event()
+
+    @tool(timeout=0.05)
+    async def stubborn() -> str:
+        """Give up the second time only."""
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ignored.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        return "never"
+
+    shop = Workshop()
+    async with shop.worker(stubborn):
+        assert (await shop.run("stubborn")).status == "timeout"
+        assert ignored.is_set()
+        assert not stopped.is_set()
+    assert stopped.is_set()
+
+
 async def test_a_call_that_outlasts_the_grace_is_left_to_another_worker_without_a_word() -> None:
     gate, shop = Gate(), Workshop()
     async with shop.worker(gate.tool, echo, limits=replace(QUICK, grace_seconds=0.05)):

@@ -156,6 +156,7 @@ class WearyQueue:
         self._failing: dict[str, int] = {}
         self._members: list[asyncio.Event] = []
         self.joined = 0
+        self.shut = False
 
     def fail(self, topic: str, times: int) -> None:
         """Let the next publishes to a topic fail."""
@@ -178,6 +179,8 @@ class WearyQueue:
 
     @asynccontextmanager
     async def join(self, group: str, *topics: str) -> AsyncGenerator[Member]:
+        if self.shut:
+            raise Unavailable("the queue is shut")
         self.joined += 1
         lost = asyncio.Event()
         self._members.append(lost)

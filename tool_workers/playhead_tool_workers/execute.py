@@ -117,7 +117,8 @@ class _LiveTry:
         return max(self._ends_at - time.monotonic(), 0.0)
 
     def progress(self, done: float, total: float | None, message: str | None) -> Awaitable[None]:
-        self._progress.note(done, total, message)
+        if not self._over.is_set():
+            self._progress.note(done, total, message)
         return _Noted()
 
     def emit(self, output: object) -> Awaitable[None]:

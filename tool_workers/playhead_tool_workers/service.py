@@ -256,7 +256,6 @@ class Worker:
                     await self._change()
         if len(self._calls):
             log.warning("gave up on running calls; another worker gets them", calls=len(self._calls))
-            self._sender.close()
             for call in self._calls:
                 call.drop()
             while len(self._calls):
