@@ -1,0 +1,28 @@
+"""The stages of chaos: a folder for the embedded system, or a broker and a prefix of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.processes import Stage
+
+
+@pytest.fixture
+async def embedded(tmp_path: Path) -> AsyncGenerator[Stage, None]:
+    """A data folder for `playhead dev`."""
+    stage = Stage(tmp_path)
+    yield stage
+    await stage.close()
+    print(stage.last_words())  # noqa: T201 - shown with a test that failed
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path, kafka_bootstrap: str) -> AsyncGenerator[Stage, None]:
+    """Topics on a real broker for the roles."""
+    stage = Stage(tmp_path, kafka_bootstrap)
+    yield stage
+    await stage.close()
+    print(stage.last_words())  # noqa: T201

@@ -1,0 +1,74 @@
+"""kill -9, at any moment: nothing is lost, nothing twice, each run ends once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.chaos.client import ask, began, check, viewing
+from tests.chaos.folding import Event
+from tests.chaos.processes import Stage
+from tests.chaos.scenario import SLOW_SECONDS, STORY, WAITS
+
+MOMENTS = (1, 3, 9, 18, 27, 36)
+"""After how many events the process is killed: while a model speaks, while calls run, between the two."""
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_the_one_process_killed_at_a_moment_goes_on_with_the_session(embedded: Stage, moment: int) -> None:
+    embedded.pace(SLOW_SECONDS)
+    dev = await embedded.dev()
+    session = await began(dev.url, "Work, please.")
+    async with viewing(dev.url, session) as viewer:
+        await viewer.until(lambda events: len(events) >= moment)
+        await dev.kill()
+        embedded.pace(0)
+        again = await embedded.dev(dev.port)
+        await viewer.until_end()
+        found = await check(again.url, session, viewer)
+    assert list(found.ends.values()) == ["run_completed"]
+    assert len(found.results) == WAITS + 1
+    assert {result["status"] for result in found.results.values()} == {"ok"}
+    assert found.outcomes("completed") == 3
+
+
+async def test_the_one_process_killed_many_times_in_a_row_still_ends_the_session_once(embedded: Stage) -> None:
+    kills = 6
+    embedded.pace(SLOW_SECONDS)
+    dev = await embedded.dev()
+    session = await began(dev.url, "Tell me a story.")
+    async with viewing(dev.url, session) as viewer:
+        for kill in range(1, kills + 1):
+            # Each life of the process is cut off a few deltas further into its attempt than the one before.
+            await viewer.until(lambda events, kill=kill: _deltas_of_the_last_attempt(events, kill) >= 3 * kill)
+            await dev.kill()
+            embedded.pace(SLOW_SECONDS if kill < kills else 0)
+            dev = await embedded.dev(dev.port)
+        await viewer.until_end()
+        found = await check(dev.url, session, viewer)
+    assert found.outcomes("abandoned") == kills
+    assert found.owners == kills + 1
+    assert found.finals == [STORY]
+    assert list(found.ends.values()) == ["run_completed"]
+
+
+def _deltas_of_the_last_attempt(events: Sequence[Event], attempt: int) -> int:
+    return sum(event["type"] == "text_delta" and event["attempt"] == attempt for event in events)
+
+
+async def test_a_client_that_comes_after_all_kills_sees_what_the_live_ones_saw(embedded: Stage) -> None:
+    embedded.pace(SLOW_SECONDS)
+    dev = await embedded.dev()
+    session = await began(dev.url, "Tell me a story.")
+    async with viewing(dev.url, session) as live:
+        await live.until_type("text_delta", 10)
+        await dev.kill()
+        embedded.pace(0)
+        dev = await embedded.dev(dev.port)
+        await live.until_end()
+        await ask(dev.url, f"/v1/sessions/{session}/messages", {"content": "Brief, please."})
+        await live.until_end(2)
+        async with viewing(dev.url, session) as late:
+            found = await check(dev.url, session, live, late)
+    assert found.finals == [STORY, "Yes."]
