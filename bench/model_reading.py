@@ -101,7 +101,7 @@ def pure(deltas: int) -> float:
     lines, message = SseLines(), ClaudeStream()
     began = time.process_time()
     for frame in frames:
-        message.feed(lines.feed(frame))
+        message.feed(lines.feed(frame), [])
     return (time.process_time() - began) / deltas * 1e6
 
 
