@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -289,10 +290,15 @@ async def test_a_provider_that_is_not_there_can_be_tried_again():
     assert (failed.code, failed.retryable) == ("unavailable", True)
 
 
-async def test_without_credentials_the_call_fails_with_advice(monkeypatch: pytest.MonkeyPatch, tmp_path: Any):
-    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("ANTHROPIC_CONFIG_DIR", str(tmp_path))
+@pytest.mark.parametrize("folder", ["HOME", "ANTHROPIC_CONFIG_DIR"])
+async def test_without_credentials_the_call_fails_with_advice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str
+):
+    # An empty home has no credentials; a folder that is named and has none is an error of the SDK's own.
+    for name in ("API_KEY", "AUTH_TOKEN", "PROFILE", "CONFIG_DIR", "IDENTITY_TOKEN", "IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(f"ANTHROPIC_{name}", raising=False)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv(folder, str(tmp_path))
     async with fake_provider(RICH) as fake:
         model = ClaudeModel(base_url=fake.url)
         failed, _ = await failure(model, REQUEST)

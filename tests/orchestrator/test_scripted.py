@@ -190,7 +190,7 @@ async def test_turns_answer_in_order_unless_their_words_are_said(tmp_path: Path)
     model = scenario(tmp_path, *turns)
     conversation: list[dict[str, Any]] = []
     heard: list[str] = []
-    for asked in ("hi", "how is the weather?", "and now?", "more?"):
+    for asked in ("hi", "how is the WEATHER?", "and now?", "more?"):
         conversation.append(user(asked))
         _, finished = await hear(model, request(*conversation))
         heard.append(text_of(finished))
