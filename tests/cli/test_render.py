@@ -49,6 +49,11 @@ def test_a_lost_attempt_is_visibly_dropped_and_the_text_starts_again():
     )
 
 
+def test_what_a_lost_attempt_said_does_not_stand_for_the_message_that_follows():
+    lost = {"type": "model_call_abandoned", "attempt": 1, "reason": "owner_lost"}
+    assert shown(delta("Hel"), lost, completed("Hello")).endswith("dropped\nHello\n")
+
+
 def test_a_failed_attempt_says_why_and_when_the_next_one_starts():
     failed = {
         "type": "model_call_failed",
