@@ -293,6 +293,25 @@ async def test_a_message_published_while_a_member_reads_the_file_comes_once(path
             assert len(taken) == 40
 
 
+async def test_a_member_cancelled_while_it_reads_the_file_loses_no_message(path: Path):
+    """Q1"""
+    async with open_sqlite(path) as store, asyncio.timeout(PATIENCE_SECONDS):
+        for turns in range(8):
+            topic = f"topic-{turns}"
+            await store.queue.prepare(TopicSpec(topic, 1))
+            await store.queue.publish(topic, "key", b"value")
+            async with store.queue.join("group", topic) as member:
+                await member.receive()
+                receiving = asyncio.create_task(member.receive())
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                receiving.cancel()
+                await asyncio.wait([receiving])
+                received = await member.receive() if receiving.cancelled() else receiving.result()
+                assert isinstance(received, tuple)
+                assert [message.value for message in received] == [b"value"]
+
+
 async def test_outdated_messages_are_removed_and_offsets_go_on(path: Path):
     now = 1_000_000.0
     spec = TopicSpec("short", 1, kept_hours=1)
