@@ -42,7 +42,11 @@ async def playhead(*arguments: str, **variables: str) -> tuple[int, str, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, notes = await process.communicate()
+    try:
+        out, notes = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()  # the test gave up on it
     return await process.wait(), out.decode(), notes.decode()
 
 
