@@ -114,13 +114,14 @@ class Fanout:
             if self.draining or self._viewers >= self.limits.viewers_max:
                 raise SentAway("draining" if self.draining else "overloaded")
             tail = self._tails.get(session) or await self._begin(session, cursor)
-            try:
-                with self._held(tail):
+            with self._held(tail):
+                try:
                     await tail.reach(0)
-                    return await self._place(tail, cursor)
-            except CursorExpired:
-                if tail.began_for == cursor:
-                    raise  # else it was another viewer's cursor that the tail began at
+                except CursorExpired:
+                    if tail.began_for == cursor:
+                        raise
+                    continue  # it was another viewer's cursor that the tail began at
+                return await self._place(tail, cursor)
         raise Unavailable(f"{session} could not be opened")
 
     @contextmanager

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from playhead.adapters.memory import MemorySessionLog
 from playhead.commands import StartSession
+from playhead.errors import CursorExpired
 from playhead.events import Event, Json, RunCompleted, RunStarted, Usage, UserMessage
-from playhead.ids import SessionId
+from playhead.ids import BEGINNING, Cursor, SessionId
+from playhead.log import Page
 
 from tests.gateway.support import (
     CLOSED,
@@ -269,3 +274,54 @@ async def test_a_session_that_is_removed_ends_its_streams(world: World) -> None:
             await world.log.delete(session)
             assert [frame.event for frame in await stream.rest()] == ["draining"]
         assert (await served.client.get(f"/v1/sessions/{session}/events", headers=SSE)).status_code == 404
+
+
+class ErasedLog(MemorySessionLog):
+    """A log whose events up to one seq were erased."""
+
+    erased_to = 0
+
+    async def read(
+        self, session: SessionId, after: Cursor = BEGINNING, *, follow: bool = False
+    ) -> AsyncGenerator[Page, None]:
+        if after.seq < self.erased_to:
+            raise CursorExpired(str(after), self.erased_to + 1)
+        async with aclosing(super().read(session, after, follow=follow)) as pages:
+            async for page in pages:
+                yield page
+
+
+async def test_a_cursor_whose_events_were_erased_is_410_and_the_last_good_one_still_works(world: World) -> None:
+    log = world.log = ErasedLog()
+    session = await world.session_with(STARTED, OWNED, *deltas(5), CLOSED)
+    log.erased_to = 4
+    url = f"/v1/sessions/{session}/events"
+    async with client_of(world.parts()) as client:
+        for _ in range(2):
+            for after in (0, 3):
+                for headers in (SSE, {}):
+                    gone = await client.get(f"{url}?after={after}", headers=headers)
+                    assert (gone.status_code, gone.json()["code"]) == (410, "cursor-expired")
+                    assert gone.json()["first_seq"] == 5
+            _, first, *_ = parse((await client.get(f"{url}?after=4", headers=SSE)).content)
+            assert first.data["seq"] == 5
+
+
+async def test_a_history_that_the_log_no_longer_has_is_not_what_is_shown(
+    world: World, client: httpx2.AsyncClient
+) -> None:
+    session = await world.session_with(STARTED, OWNED, UserMessage(RUN, MESSAGE, Json('"x"')), RunStarted(RUN, MESSAGE))
+    cursor = (await client.get(f"/v1/sessions/{session}")).json()["cursor"]
+    await world.log.delete(session)
+    await world.log.create(session)
+    await world.write(session, STARTED, *deltas(4))
+    assert (await client.get(f"/v1/sessions/{session}")).json()["status"] == "idle"
+    assert (await client.get(f"/v1/sessions/{session}/events?after={cursor}", headers=SSE)).status_code == 409
+
+
+async def test_one_append_that_is_larger_than_what_is_kept_drops_nobody(world: World) -> None:
+    session = await world.session_with(STARTED, OWNED)
+    async with serving(world.parts(ring_bytes_max=1_000)) as served, watching(served.client, session) as stream:
+        await stream.take(3)
+        await world.write(session, *deltas(300))
+        assert [frame.data["seq"] for frame in await stream.take(300)] == list(range(3, 303))
