@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 import orjson
 from playhead.errors import TooLarge
 from playhead.events import Json
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from starlette.requests import ClientDisconnect, Request
 
 from playhead_gateway.limits import Limits
@@ -46,7 +46,21 @@ def _content(value: object) -> object:
     return cast("object", value)
 
 
-Content = Annotated[object, AfterValidator(_content)]
+CONTENT_SHAPE = {
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "properties": {"type": {"type": "string", "minLength": 1}},
+                "required": ["type"],
+            },
+        },
+    ]
+}
+Content = Annotated[object, AfterValidator(_content), WithJsonSchema(CONTENT_SHAPE)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 

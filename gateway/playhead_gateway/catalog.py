@@ -155,5 +155,5 @@ def _age(line: ListSession) -> tuple[int, str]:
 
 
 def _age_of(cursor: str) -> tuple[int, str]:
-    created_at, _, session = cursor.partition("-")
+    created_at, _, session = cursor.rpartition("-")
     return -int(created_at), session

@@ -9,10 +9,10 @@ from fastapi import FastAPI
 from playhead.errors import Unavailable
 from playhead.ids import RunId, SessionId, parse_session_id
 from playhead.session import empty
-from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from playhead_gateway import openapi
 from playhead_gateway.bodies import (
     CancelBody,
     CloseBody,
@@ -25,6 +25,7 @@ from playhead_gateway.bodies import (
 )
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.intake import NewSession, Started
+from playhead_gateway.openapi import Answer, operation
 from playhead_gateway.query import choice, directory_cursor, number, trace_of
 from playhead_gateway.views import (
     View,
@@ -40,7 +41,6 @@ from playhead_gateway.watch import events_response, stream_response
 
 __all__ = ["add_routes"]
 
-PATH_PARAMETERS = [{"name": "session", "in": "path", "required": True, "schema": {"type": "string"}}]
 STATUSES = ("idle", "running", "waiting", "closed")
 
 
@@ -51,26 +51,30 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
     """Add the routes of a gateway to an application."""
     routes = Routes(gateway)
 
-    def add(method: str, path: str, endpoint: Endpoint, *aliases: str, body: type[BaseModel] | None = None) -> None:
-        extra: dict[str, Any] = {"parameters": PATH_PARAMETERS if "{session}" in path else []}
-        if body is not None:
-            extra["requestBody"] = {"content": {"application/json": {"schema": body.model_json_schema()}}}
-        app.add_api_route(path, endpoint, methods=[method], response_model=None, openapi_extra=extra)
-        for alias in aliases:
-            app.add_api_route(alias, endpoint, methods=[method], response_model=None, include_in_schema=False)
+    def add(method: str, path: str, endpoint: Endpoint, answer: Answer, **described: Any) -> None:
+        app.add_api_route(path, endpoint, methods=[method], response_model=None, **operation(path, answer, **described))
 
-    add("POST", "/v1/sessions", routes.start, body=StartBody)
-    add("GET", "/v1/sessions", routes.directory)
-    add("GET", "/v1/sessions/{session}", routes.session)
-    add("POST", "/v1/sessions/{session}/messages", routes.say, body=SayBody)
-    add("GET", "/v1/sessions/{session}/events", routes.events)
-    add("POST", "/v1/sessions/{session}/cancel", routes.cancel, body=CancelBody)
-    add("POST", "/v1/sessions/{session}/close", routes.close)
-    add("POST", "/v1/stream", routes.stream, "/agent/stream", body=TaskBody)
-    add("POST", "/v1/tasks", routes.start_task, "/agent/task", body=TaskBody)
-    add("GET", "/v1/tasks/{session}", routes.task, "/agent/task/{session}")
-    add("GET", "/v1/tools", routes.tools)
-    add("GET", "/v1/agents", routes.agents)
+    limits = gateway.limits
+    of_events, of_directory = openapi.event_parameters(limits), openapi.directory_parameters(limits)
+    add("POST", "/v1/sessions", routes.start, Answer(201, openapi.STARTED), body=StartBody)
+    add("GET", "/v1/sessions", routes.directory, Answer(200, openapi.DIRECTORY), parameters=of_directory)
+    add("GET", "/v1/sessions/{session}", routes.session, Answer(200, openapi.SESSION))
+    add("POST", "/v1/sessions/{session}/messages", routes.say, Answer(202, openapi.ASKED), body=SayBody)
+    events = Answer(200, openapi.EVENTS, streams=True, is_empty_at_end=True)
+    add("GET", "/v1/sessions/{session}/events", routes.events, events, parameters=of_events)
+    add("POST", "/v1/sessions/{session}/cancel", routes.cancel, Answer(202, openapi.CANCELLED), body=CancelBody)
+    add("POST", "/v1/sessions/{session}/close", routes.close, Answer(202, openapi.CLOSED), body=CloseBody)
+    add("POST", "/v1/stream", routes.stream, Answer(200, streams=True), body=TaskBody)
+    add("POST", "/v1/tasks", routes.start_task, Answer(202, openapi.TASK_STARTED), body=TaskBody)
+    add("GET", "/v1/tasks/{session}", routes.task, Answer(200, openapi.TASK))
+    add("GET", "/v1/tools", routes.tools, Answer(200, openapi.TOOLS))
+    add("GET", "/v1/agents", routes.agents, Answer(200, openapi.AGENTS))
+    for method, alias, endpoint in (
+        ("POST", "/agent/stream", routes.stream),
+        ("POST", "/agent/task", routes.start_task),
+        ("GET", "/agent/task/{session}", routes.task),
+    ):
+        app.add_api_route(alias, endpoint, methods=[method], response_model=None, include_in_schema=False)
 
 
 class Routes:

@@ -1,0 +1,193 @@
+"""What the OpenAPI document says of each route: its parameters, its body, and the shapes of its answers.
+
+It describes and decides nothing; `docs/protocol.md` says what the shapes mean. `tests/gateway/test_openapi.py` asks a
+running gateway whether all of this is true.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from playhead_gateway.limits import Limits
+
+__all__ = [
+    "AGENTS",
+    "ASKED",
+    "CANCELLED",
+    "CLOSED",
+    "DIRECTORY",
+    "EVENTS",
+    "SESSION",
+    "STARTED",
+    "TASK",
+    "TASK_STARTED",
+    "TOOLS",
+    "Answer",
+    "directory_parameters",
+    "event_parameters",
+    "operation",
+]
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+FLAG: Schema = {"type": "boolean"}
+ANYTHING: Schema = {}
+FREE: Schema = {"type": "object"}
+SESSION_ID: Schema = {"type": "string", "pattern": "^ses_[0-9a-z]{26}$"}
+CURSOR: Schema = {"type": "string", "pattern": "^[0-9]{1,18}(-[0-9a-f]{8})?$"}
+STATUS: Schema = {"type": "string", "enum": ["idle", "running", "waiting", "closed"]}
+TASK_STATUS: Schema = {"type": "string", "enum": ["queued", "running", "completed", "failed", "cancelled"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a route answers when all is well. A stream may stand beside the JSON or alone."""
+
+    status: int
+    shape: Schema | None = None
+    streams: bool = False
+    is_empty_at_end: bool = False
+
+
+def _record(required: Schema, **optional: Schema) -> Schema:
+    return {"type": "object", "properties": {**required, **optional}, "required": list(required)}
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+ASKED = _record({"run_id": TEXT, "message_id": TEXT})
+STARTED = _record(
+    {"id": SESSION_ID, "agent": {"type": ["string", "null"]}, "status": STATUS, "last_seq": COUNT},
+    run_id=TEXT,
+    message_id=TEXT,
+)
+USAGE = _record(
+    dict.fromkeys(("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"), COUNT),
+)
+SESSION = _record(
+    {
+        "id": SESSION_ID,
+        "metadata": FREE,
+        "status": STATUS,
+        "messages": _list(_record({"role": TEXT, "run_id": TEXT, "content": ANYTHING}, message_id=TEXT)),
+        "pending": _list(_record({"type": TEXT, "run_id": TEXT})),
+        "usage": USAGE,
+        "last_seq": COUNT,
+        "cursor": CURSOR,
+    },
+    agent=TEXT,
+    agent_version=TEXT,
+    model=TEXT,
+    run=_record({"run_id": TEXT, "message_id": TEXT, "started_at": COUNT, "step": COUNT, "attempt": COUNT}),
+    created_at=COUNT,
+    updated_at=COUNT,
+)
+DIRECTORY = _record(
+    {
+        "sessions": _list(
+            _record(
+                {
+                    "id": SESSION_ID,
+                    "agent": TEXT,
+                    "status": STATUS,
+                    "created_at": COUNT,
+                    "updated_at": COUNT,
+                    "last_seq": COUNT,
+                    "metadata": FREE,
+                }
+            )
+        )
+    },
+    next_cursor=TEXT,
+)
+EVENTS = _record(
+    {"events": _list(_record({"seq": COUNT, "type": TEXT, "at": COUNT})), "next_after": CURSOR, "last_seq": COUNT}
+)
+ERROR = _record({"code": TEXT, "message": TEXT})
+CANCELLED = _record({"id": SESSION_ID}, run_id=TEXT)
+CLOSED = _record({"id": SESSION_ID})
+TASK_STARTED = _record({"id": SESSION_ID, "status": TASK_STATUS, "run_id": TEXT}, message_id=TEXT)
+TASK = _record({"id": SESSION_ID, "status": TASK_STATUS}, result=TEXT, error=ERROR, run_id=TEXT)
+TOOLS = _record({"tools": _list(_record({"pool": TEXT, "name": TEXT, "input_schema": ANYTHING, "effect": TEXT}))})
+AGENTS = _record({"agents": _list(_record({"name": TEXT, "version": TEXT, "model": TEXT, "default": FLAG}))})
+PROBLEM = _record({"type": TEXT, "title": TEXT, "status": COUNT, "detail": TEXT, "code": TEXT})
+
+KEY = r'^([!#-~]([ -~]{0,253}[!-~])?|"([ !#-[\]-~]|\\["\\]){1,255}")$'
+"""What `bodies.idempotency_key` takes, bare or quoted."""
+
+IN_PATH: Schema = {"name": "session", "in": "path", "required": True, "schema": SESSION_ID}
+IDEMPOTENCY_KEY: Schema = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "pattern": KEY},
+}
+LAST_EVENT_ID: Schema = {"name": "Last-Event-ID", "in": "header", "schema": CURSOR}
+
+
+def _in_query(name: str, schema: Schema) -> Schema:
+    return {"name": name, "in": "query", "schema": schema}
+
+
+def _up_to(most: int, default: int) -> Schema:
+    return {"type": "integer", "minimum": 1, "maximum": most, "default": default}
+
+
+def event_parameters(limits: Limits) -> list[Schema]:
+    """Describe what may stand in the query of `GET …/events`."""
+    types = {"type": "string", "pattern": "^([a-z][a-z_]{0,63}(,[a-z][a-z_]{0,63}){0,63})?$"}
+    return [
+        _in_query("after", CURSOR),
+        _in_query("limit", _up_to(limits.page_events_max, limits.page_events)),
+        _in_query("types", types),
+        LAST_EVENT_ID,
+    ]
+
+
+def directory_parameters(limits: Limits) -> list[Schema]:
+    """Describe what may stand in the query of `GET /v1/sessions`."""
+    return [
+        _in_query("status", STATUS),
+        _in_query("agent", TEXT),
+        _in_query("limit", _up_to(limits.directory_page_max, limits.directory_page)),
+        _in_query("cursor", {"type": "string", "pattern": "^-?[0-9]{1,18}-ses_[0-9a-z]{26}$"}),
+    ]
+
+
+def operation(
+    path: str, answer: Answer, body: type[BaseModel] | None = None, parameters: list[Schema] | None = None
+) -> dict[str, Any]:
+    """Give what FastAPI is told of a route, as arguments of `add_api_route`."""
+    content: Schema = {} if answer.shape is None else {"application/json": {"schema": answer.shape}}
+    if answer.streams:
+        content["text/event-stream"] = {"schema": TEXT}
+    refused = {"application/problem+json": {"schema": PROBLEM}}
+    responses: dict[int | str, Schema] = {
+        answer.status: {"description": "Done, or taken to be done.", "content": content},
+        "4XX": {"description": "Refused: the request must change.", "content": refused},
+        "5XX": {"description": "Not now.", "content": refused},
+    }
+    if answer.is_empty_at_end:
+        responses[204] = {"description": "The session is closed, and the cursor is at its end."}
+    named = [IN_PATH] if "{session}" in path else []
+    extra: Schema = {"parameters": named + (parameters or [])}
+    if body is not None:
+        extra["parameters"] = [*extra["parameters"], IDEMPOTENCY_KEY]
+        shape = body.model_json_schema()
+        extra["requestBody"] = {
+            "required": bool(shape.get("required")),
+            "content": {"application/json": {"schema": shape}},
+        }
+    return {
+        "status_code": answer.status,
+        "response_class": Response,
+        "responses": responses,
+        "openapi_extra": extra,
+    }

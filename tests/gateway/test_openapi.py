@@ -1,0 +1,96 @@
+"""A running gateway does what its OpenAPI document says: requests made from the document, answers held against it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from playhead.adapters.memory import MemoryQueue, MemorySessionLog
+from playhead.ids import SessionId
+from playhead_gateway.app import create_app
+from schemathesis.checks import positive_data_acceptance
+
+from tests.gateway.support import CLOSED, OWNED, STARTED, World, a_turn, a_world, serving
+
+STREAM = "/v1/stream"
+"""Its answer does not end. `test_streams.py` watches it."""
+
+EXAMPLES = 8
+CALL_SECONDS = 5.0
+
+DOCUMENT = create_app(World(MemorySessionLog(), MemoryQueue()).parts()).openapi()
+
+
+def document(*modes: schemathesis.GenerationMode) -> Any:  # Any, here and below: schemathesis types itself in part
+    """Give the document, and which requests are to be made of it: such as it allows, or such as it does not."""
+    found = schemathesis.openapi.from_dict(DOCUMENT)
+    found.config.generation.update(modes=list(modes))
+    return found
+
+
+ANYTHING: Any = document(*schemathesis.GenerationMode).exclude(path=STREAM)
+WELL_FORMED: Any = document(schemathesis.GenerationMode.POSITIVE).exclude(path=STREAM)
+
+SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture]
+BOUNDED = settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=SLOW, database=None)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Where the gateway listens, and sessions that it has: one that can be talked to, one that is closed."""
+
+    url: str
+    sessions: tuple[SessionId, ...]
+
+
+@pytest.fixture(scope="module")
+def reached() -> Generator[Reached, None, None]:
+    """Serve a gateway from a thread of its own: what asks it here blocks."""
+    found: list[Reached] = []
+    ready = threading.Event()
+    stopping: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    async def serve() -> None:
+        world = await a_world()
+        talking = await world.log.create()
+        await world.write(talking, STARTED, OWNED, *a_turn(talking))
+        closed = await world.session_with(STARTED, OWNED, CLOSED)
+        stop = asyncio.Event()
+        stopping.append((asyncio.get_running_loop(), stop))
+        async with serving(world.parts()) as served:
+            found.append(Reached(f"http://{served.address}", (talking, closed)))
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert ready.wait(CALL_SECONDS)
+    yield found[0]
+    loop, stop = stopping[0]
+    loop.call_soon_threadsafe(stop.set)
+    thread.join(CALL_SECONDS)
+    assert not thread.is_alive()
+
+
+@ANYTHING.parametrize()
+@BOUNDED
+def test_whatever_is_sent_the_answer_is_one_that_the_document_has(case: Any, reached: Reached) -> None:
+    # What the document allows may still meet a key that was used, or an agent that nobody serves.
+    case.call_and_validate(base_url=reached.url, timeout=CALL_SECONDS, excluded_checks=[positive_data_acceptance])
+
+
+@WELL_FORMED.parametrize()
+@BOUNDED
+def test_what_the_document_allows_is_done_for_sessions_that_exist(case: Any, reached: Reached) -> None:
+    case.headers.pop("Idempotency-Key", None)
+    for session in reached.sessions if "session" in case.path_parameters else [None]:
+        if session is not None:
+            case.path_parameters["session"] = session
+        answer = case.call_and_validate(base_url=reached.url, timeout=CALL_SECONDS)
+        assert answer.status_code < 300 or answer.status_code == 409
