@@ -18,7 +18,7 @@ JOURNAL = "CHAOS_JOURNAL"
 def note(line: str) -> None:
     # One short write to a file opened for appending is not torn apart by those of other processes.
     with Path(os.environ[JOURNAL]).open("a") as journal:
-        journal.write(f"{line}\n")
+        journal.write(f"{line} {time.time()}\n")
 
 
 @tool(effect="write", timeout=20)

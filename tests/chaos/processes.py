@@ -16,6 +16,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from tests.chaos.app import JOURNAL
+from tests.chaos.folding import Event
 from tests.chaos.scenario import PACE_SECONDS, SCENARIO
 
 __all__ = ["EXIT_SECONDS", "Process", "Stage"]
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 START_SECONDS = 30.0
 EXIT_SECONDS = 15.0
 """More than the grace, and than what closing takes after it."""
-LINES_KEPT = 400
+LINES_KEPT = 60
 
 ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 
@@ -169,10 +170,15 @@ class Stage:
         """Start one of each: orchestrator, worker, gateway."""
         return await asyncio.gather(self.orchestrator(), self.worker(), self.gateway())
 
-    def noted(self, what: str) -> list[int]:
-        """Give the numbers of the calls that a tool noted as `begun` or `done`, in order."""
+    def owner_in(self, events: Sequence[Event]) -> Process:
+        """Find the process that owns a session, by the last `owner_changed` of its events."""
+        owner = [event["owner"] for event in events if event["type"] == "owner_changed"][-1]
+        return next(process for process in self.processes if f"-{process.pid}-" in owner)
+
+    def noted(self, what: str) -> list[tuple[int, float]]:
+        """Give which calls a tool noted as `begun` or `done`, and when, in order."""
         lines = (line.split() for line in self.journal.read_text().splitlines())
-        return [int(line[1]) for line in lines if line[0] == what]
+        return [(int(line[1]), float(line[2])) for line in lines if line[0] == what]
 
     async def close(self) -> None:
         """Leave nothing behind, whatever state it is in."""

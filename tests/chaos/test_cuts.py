@@ -34,3 +34,11 @@ async def cut_while_it_streams_and_after(stage_url: str, ports: tuple[int, ...],
 async def test_a_client_that_is_cut_off_at_random_bytes_ends_with_exactly_the_log(embedded: Stage, seed: int) -> None:
     dev = await embedded.dev()
     await cut_while_it_streams_and_after(dev.url, (dev.port,), seed)
+
+
+@pytest.mark.kafka
+async def test_a_client_cut_off_from_two_gateways_in_turn_ends_with_exactly_the_log(cluster: Stage) -> None:
+    _, _, one = await cluster.roles()
+    other = await cluster.gateway()
+    for seed in range(3):
+        await cut_while_it_streams_and_after(one.url, (one.port, other.port), seed)
