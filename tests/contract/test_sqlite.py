@@ -71,7 +71,7 @@ def test_what_a_killed_process_had_acknowledged_is_there(path: Path, codec: Code
 
 async def test_what_waits_at_the_same_time_shares_transactions(path: Path, codec: Codec):
     async with open_sqlite(path, slow_commit_seconds=60) as store:
-        sessions = [await store.log.create() for _ in range(50)]
+        sessions = [await store.log.create(named_session(f"session {number}")) for number in range(50)]
         transactions, changes = store.transactions, store.changes
         async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as group:
             for session in sessions:
@@ -336,3 +336,12 @@ async def test_outdated_messages_are_removed_and_offsets_go_on(path: Path):
     async with open_sqlite(path, clock=lambda: now) as store:
         await store.queue.publish("short", "key", b"after")
         assert [message.offset for message in await kept(store)][-1] == 701
+
+
+async def test_sessions_are_made_ahead_in_transactions_that_many_share(path: Path):
+    async with open_sqlite(path) as store:
+        sessions = [await store.log.create() for _ in range(100)]
+        assert len(set(sessions)) == 100
+        assert store.transactions < 10
+        for session in sessions:
+            assert (await store.log.end(session)).seq == 0

@@ -7,6 +7,7 @@ get what this process commits straight from the writer; what other processes com
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ from playhead.log import Page
 
 __all__ = ["SqliteSessionLog"]
 
+SESSIONS_STOCKED = 32
+"""How many empty sessions are made ahead at a time. A crash leaves at most these behind, a row each."""
+
 
 class SqliteSessionLog:
     """Session logs in one file. See `playhead.log.SessionLog`."""
@@ -33,11 +37,22 @@ class SqliteSessionLog:
         self._reader = reader
         self._heads = heads
         self._tails: dict[SessionId, _Tail] = {}
+        self._stock: deque[SessionId] = deque()
+        self._stocking: asyncio.Future[None] | None = None
 
     async def create(self, session: SessionId | None = None) -> SessionId:
         """Make an empty session and return its id. Naming one that exists already is not an error."""
-        name = session or session_id(token_bytes(16))
-        await self._writer.submit(Create(name))
+        if session is not None:
+            await self._writer.submit(Create((session,)))
+            return session
+        while not self._stock:
+            await asyncio.wait([self._restock()])
+            if self._stocking is not None and (error := self._stocking.exception()):
+                self._stocking = None
+                raise error
+        name = self._stock.popleft()
+        if len(self._stock) < SESSIONS_STOCKED // 2:
+            self._restock()
         return name
 
     async def append(self, session: SessionId, head: Head, records: Sequence[Record]) -> Head:
@@ -108,6 +123,14 @@ class SqliteSessionLog:
         """End all who follow: no more will come."""
         for session in tuple(self._tails):
             self._end(session, lambda: Unavailable("this store has been closed"))
+
+    def _restock(self) -> asyncio.Future[None]:
+        """Make sessions ahead, in one transaction, so that a user's first message does not wait for the disk twice."""
+        if self._stocking is None or self._stocking.done():
+            names = [session_id(token_bytes(16)) for _ in range(SESSIONS_STOCKED)]
+            self._stocking = self._writer.submit(Create(names))
+            self._stocking.add_done_callback(lambda done: None if done.exception() else self._stock.extend(names))
+        return self._stocking
 
     def _appended(self, session: SessionId, records: Sequence[Record]) -> None:
         tail = self._tails.get(session)

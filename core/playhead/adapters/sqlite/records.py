@@ -132,14 +132,19 @@ class Heads:
 
 @dataclass(slots=True, eq=False)
 class Create:
-    """Make an empty session, if it is not there."""
+    """Make empty sessions, where they are not there."""
 
-    session: SessionId
-    size: int = 64
+    sessions: Sequence[SessionId]
+
+    @property
+    def size(self) -> int:
+        """Count about what a row takes."""
+        return 64 * len(self.sessions)
 
     def apply(self, connection: Connection) -> None:
-        """Write the session's name."""
-        connection.execute("INSERT INTO sessions (name) VALUES (?) ON CONFLICT DO NOTHING", (self.session,))
+        """Write the sessions' names."""
+        rows = [(session,) for session in self.sessions]
+        connection.executemany("INSERT INTO sessions (name) VALUES (?) ON CONFLICT DO NOTHING", rows)
 
     def landed(self) -> None:
         """Tell nobody: nobody can have been waiting for it."""
