@@ -340,7 +340,9 @@ async def test_outdated_messages_are_removed_and_offsets_go_on(path: Path):
 
 async def test_sessions_are_made_ahead_in_transactions_that_many_share(path: Path):
     async with open_sqlite(path) as store:
-        sessions = [await store.log.create() for _ in range(100)]
+        async with asyncio.TaskGroup() as group:
+            creating = [group.create_task(store.log.create()) for _ in range(100)]
+        sessions = [created.result() for created in creating]
         assert len(set(sessions)) == 100
         assert store.transactions < 10
         for session in sessions:

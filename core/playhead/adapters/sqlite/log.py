@@ -46,10 +46,8 @@ class SqliteSessionLog:
             await self._writer.submit(Create((session,)))
             return session
         while not self._stock:
-            await asyncio.wait([self._restock()])
-            if self._stocking is not None and (error := self._stocking.exception()):
-                self._stocking = None
-                raise error
+            # Shielded, because others wait for the same transaction.
+            await asyncio.shield(self._restock())
         name = self._stock.popleft()
         if len(self._stock) < SESSIONS_STOCKED // 2:
             self._restock()
