@@ -44,6 +44,7 @@ def test_there_are_golden_files():
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.name)
 def test_every_type_of_every_release_is_decoded_to_what_it_said(path: Path):
+    """protocol:P1 protocol:P60"""
     for line in lines(path):
         value = bytes.fromhex(line["value"])
         kind, fields = CODEC.fields(value)

@@ -67,12 +67,14 @@ def test_every_command_comes_back_as_it_was(data: st.DataObject, kind: type[Comm
 
 
 def test_without_a_registry_a_value_is_a_single_object_and_with_one_it_has_confluents_frame():
+    """protocol:P59"""
     assert PLAIN.encode(StopTool(CallId("c"), "r"))[:2] == b"\xc3\x01"
     framed = REGISTERED.encode(StopTool(CallId("c"), "r"))
     assert framed[:5] == b"\x00" + REGISTRY[avro_name(StopTool)].to_bytes(4, "big")
 
 
 def test_the_fingerprint_in_a_single_object_is_the_one_that_avros_specification_computes():
+    """protocol:P59"""
     # Independent of the library: the 64-bit Rabin fingerprint of the specification, little-endian, over the canonical
     # form of a schema small enough to be written down here.
     canonical = (

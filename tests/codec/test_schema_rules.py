@@ -65,6 +65,7 @@ def test_the_walk_sees_what_is_forbidden(bad: str):
 
 @pytest.mark.parametrize("kind", event_types(), ids=lambda kind: kind.__name__)
 def test_every_event_begins_with_the_same_stamp(kind: type[Event]):
+    """protocol:P60"""
     first, *others = derive(kind)["fields"]
     assert first["name"] == "stamp"
     assert [(field["name"], field["type"]) for field in first["type"]["fields"]] == [
@@ -91,6 +92,7 @@ def test_no_two_types_have_one_name():
 
 
 def test_no_event_has_a_name_that_browsers_or_the_gateway_use():
+    """protocol:P12"""
     assert not {wire_name(kind) for kind in event_types()} & {"error", "open", "message", "ready", "end", "draining"}
 
 
@@ -116,6 +118,7 @@ class OldRelease(Codec):
 
 
 def test_an_event_written_before_a_field_existed_has_its_default():
+    """protocol:P60"""
     old = released_without(ToolResult, "cached")
     event = sample(ToolResult)
     (record,) = OldRelease(ToolResult, old).seal(genesis(SESSION), [event], CONTEXT)

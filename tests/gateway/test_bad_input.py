@@ -28,6 +28,7 @@ async def url(world: World) -> str:
 
 
 async def test_a_body_over_the_limit_is_refused_with_or_without_a_length(client: httpx2.AsyncClient, url: str) -> None:
+    """protocol:P26"""
     told = await client.post(url, content=b" " * 1_100_000, headers=JSON)
     untold = await client.post(url, content=pieces(1_100_000), headers=JSON)
     assert "content-length" not in untold.request.headers
@@ -43,6 +44,7 @@ async def test_a_message_that_no_record_could_hold_is_refused(client: httpx2.Asy
 
 @pytest.mark.parametrize("body", [b"{", b"nul", b'{"content": "\xff"}', b'{"content": NaN}', b'{"content": "\\ud800"}'])
 async def test_what_is_not_json_is_a_bad_request(client: httpx2.AsyncClient, url: str, body: bytes) -> None:
+    """protocol:P26"""
     answer = await client.post(url, content=body, headers=JSON)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid-json")
 
@@ -66,6 +68,7 @@ async def test_what_is_not_json_is_a_bad_request(client: httpx2.AsyncClient, url
 async def test_a_body_of_the_wrong_shape_is_refused_with_a_pointer_to_what_is_wrong(
     client: httpx2.AsyncClient, url: str, body: object, pointer: str
 ) -> None:
+    """protocol:P26"""
     answer = await client.post(url, content=orjson.dumps(body), headers=JSON)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid-body")
     assert [error["pointer"] for error in answer.json()["errors"]] == [pointer]
@@ -81,6 +84,7 @@ async def test_a_session_is_not_begun_with_what_is_wrong(
 
 
 async def test_json_may_be_nested_only_so_deep(client: httpx2.AsyncClient, url: str) -> None:
+    """protocol:P26"""
     for depth, status in ((60, 202), (70, 422), (500, 422)):
         nested = '{"a":' * depth + "1" + "}" * depth
         body = f'{{"content": [{{"type": "x", "y": {nested}}}]}}'
@@ -88,6 +92,7 @@ async def test_json_may_be_nested_only_so_deep(client: httpx2.AsyncClient, url: 
 
 
 async def test_only_plain_json_is_read(client: httpx2.AsyncClient, url: str) -> None:
+    """protocol:P26"""
     form = await client.post(url, data={"content": "hi"})
     assert (form.status_code, form.json()["code"]) == (415, "unsupported-media-type")
     packed = await client.post(url, content=b"x", headers={**JSON, "Content-Encoding": "gzip"})
@@ -97,6 +102,7 @@ async def test_only_plain_json_is_read(client: httpx2.AsyncClient, url: str) -> 
 
 
 async def test_unknown_routes_and_methods_are_problems_too(client: httpx2.AsyncClient) -> None:
+    """protocol:P27"""
     missing = await client.get("/v1/nothing")
     assert (missing.status_code, missing.json()["code"]) == (404, "not-found")
     wrong = await client.delete("/v1/sessions")
@@ -149,6 +155,7 @@ def broken(error: Exception) -> SessionLog:
 
 
 async def test_a_log_that_cannot_be_reached_is_unavailable_but_never_503_to_an_event_stream(world: World) -> None:
+    """protocol:P39"""
     parts = replace(world.parts(), log=broken(Unavailable("the broker at 10.0.0.1 is gone")))
     session = SessionId("ses_" + "a" * 26)
     async with client_of(parts) as client:
@@ -185,6 +192,7 @@ async def test_a_local_gateway_answers_only_to_its_own_name(world: World) -> Non
 
 
 async def test_only_configured_origins_may_read_from_a_browser(world: World) -> None:
+    """protocol:P30"""
     session = await world.session_with(STARTED)
     async with client_of(world.parts(allowed_origins=("https://app.example",))) as client:
         asks = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "last-event-id"}

@@ -38,6 +38,7 @@ async def announce(world: World, *lines: ListSession) -> None:
 
 
 async def test_sessions_are_listed_newest_first_in_pages_and_by_status_and_agent(world: World) -> None:
+    """protocol:P50"""
     await announce(world, *[line(number, status="running" if number % 3 == 0 else "idle") for number in range(7)])
     await announce(world, line(7, agent="other"))
     names = [line(number).session for number in range(8)]
@@ -87,6 +88,7 @@ async def test_a_session_that_is_taken_off_the_directory_is_gone(world: World) -
 
 
 async def test_the_directory_is_bounded_and_forgets_the_longest_untouched(world: World) -> None:
+    """protocol:P50"""
     lines = [line(number) for number in range(5)]
     touched = [replace(one, updated_at=NOW + place) for place, one in enumerate(lines[1:])]
     await announce(world, *touched, replace(lines[0], updated_at=NOW + 10))
@@ -96,6 +98,7 @@ async def test_the_directory_is_bounded_and_forgets_the_longest_untouched(world:
 
 
 async def test_tools_and_agents_are_listed_as_announced_also_later(world: World) -> None:
+    """protocol:P56"""
     catalog = world.topics.catalog.name
     tool = AnnounceTool("default", "weather", "Sky.", Json('{"type":"object"}'), "abc", "read", 5000, 3, NOW)
     agent = AnnounceAgent("support", "1", "scripted:plain", "Helps.", ("weather",), default=True, at=NOW)
@@ -115,6 +118,7 @@ async def test_tools_and_agents_are_listed_as_announced_also_later(world: World)
 
 
 async def test_a_gateway_is_ready_once_it_has_read_the_catalogue(world: World) -> None:
+    """protocol:P57"""
     async with client_of(world.parts()) as client:
         first = await client.get("/readyz")
         await until_ready(client)

@@ -40,6 +40,7 @@ async def until_the_end(url: str) -> list[ServerSentEvent]:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_client_that_is_cut_off_at_random_bytes_ends_with_exactly_the_log(world: World, seed: int) -> None:
+    """protocol:P40"""
     session = await world.log.create()
     await world.write(session, STARTED, OWNED, *a_turn(session, question="\u2028 é \r\n", words=40), CLOSED)
     # A ring of a few events: most reconnects are served from the log, the others from memory.
@@ -53,6 +54,7 @@ async def test_a_client_that_is_cut_off_at_random_bytes_ends_with_exactly_the_lo
 
 
 async def test_a_client_that_is_cut_off_while_the_session_goes_on_misses_nothing(world: World) -> None:
+    """protocol:P33 protocol:P40"""
     session = await world.session_with(STARTED, OWNED)
 
     async def go_on(session: SessionId) -> None:

@@ -13,6 +13,7 @@ KEY = {"Idempotency-Key": "first"}
 
 
 async def test_a_message_that_is_in_the_log_is_not_sent_again(world: World, client: httpx2.AsyncClient) -> None:
+    """protocol:P45"""
     session = await world.log.create()
     await world.write(session, STARTED, OWNED, *a_turn(session, key="first", question="hello"))
     again = await client.post(f"/v1/sessions/{session}/messages", json={"content": "hello"}, headers=KEY)
@@ -23,6 +24,7 @@ async def test_a_message_that_is_in_the_log_is_not_sent_again(world: World, clie
 
 
 async def test_the_same_key_with_another_message_is_refused(world: World, client: httpx2.AsyncClient) -> None:
+    """protocol:P46"""
     session = await world.log.create()
     await world.write(session, STARTED, OWNED, *a_turn(session, key="first", question="hello"))
     other = await client.post(f"/v1/sessions/{session}/messages", json={"content": "bye"}, headers=KEY)
@@ -30,6 +32,7 @@ async def test_the_same_key_with_another_message_is_refused(world: World, client
 
 
 async def test_a_key_gives_the_same_ids_before_the_log_shows_anything_through_any_replica(world: World) -> None:
+    """protocol:P45"""
     session = await world.session_with(STARTED, OWNED)
     answers: list[object] = []
     for _ in range(2):
@@ -56,6 +59,7 @@ async def test_a_replica_remembers_what_it_has_just_sent(world: World, client: h
 
 @pytest.mark.parametrize("path", ["/v1/sessions", "/v1/tasks"])
 async def test_a_key_names_the_session_that_it_begins(world: World, path: str) -> None:
+    """protocol:P45 protocol:P46"""
     ids: set[str] = set()
     for _ in range(2):
         async with client_of(world.parts()) as client:
@@ -102,6 +106,7 @@ async def test_a_session_that_has_begun_is_given_back_as_it_is_now(world: World,
 async def test_a_key_is_taken_quoted_or_bare_up_to_255_characters(
     world: World, client: httpx2.AsyncClient, given: str, status: int
 ) -> None:
+    """protocol:P47"""
     session = await world.session_with(STARTED, OWNED)
     headers = [(b"Idempotency-Key", given.encode("latin-1"))]
     said = await client.post(f"/v1/sessions/{session}/messages", json={"content": "hi"}, headers=headers)
@@ -109,6 +114,7 @@ async def test_a_key_is_taken_quoted_or_bare_up_to_255_characters(
 
 
 async def test_quoted_and_bare_are_the_same_key(world: World, client: httpx2.AsyncClient) -> None:
+    """protocol:P47"""
     session = await world.session_with(STARTED, OWNED)
     url = f"/v1/sessions/{session}/messages"
     bare = await client.post(url, json={"content": "hi"}, headers={"Idempotency-Key": "a"})

@@ -81,6 +81,7 @@ def reached() -> Generator[Reached, None, None]:
 @ANYTHING.parametrize()
 @BOUNDED
 def test_whatever_is_sent_the_answer_is_one_that_the_document_has(case: Any, reached: Reached) -> None:
+    """protocol:P25"""
     # What the document allows may still meet a key that was used, or an agent that nobody serves.
     case.call_and_validate(base_url=reached.url, timeout=CALL_SECONDS, excluded_checks=[positive_data_acceptance])
 
@@ -88,6 +89,7 @@ def test_whatever_is_sent_the_answer_is_one_that_the_document_has(case: Any, rea
 @WELL_FORMED.parametrize()
 @BOUNDED
 def test_what_the_document_allows_is_done_for_sessions_that_exist(case: Any, reached: Reached) -> None:
+    """protocol:P25"""
     case.headers.pop("Idempotency-Key", None)
     for session in reached.sessions if "session" in case.path_parameters else [None]:
         if session is not None:

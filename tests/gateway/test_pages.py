@@ -12,6 +12,7 @@ from tests.gateway.support import CLOSED, CODEC, NOW, OWNED, SSE, STARTED, World
 
 
 async def test_pages_give_the_whole_log_in_order_whatever_their_size(world: World, client: httpx2.AsyncClient) -> None:
+    """protocol:P4 protocol:P42"""
     session = await world.session_with(STARTED, OWNED, *deltas(20))
     end = await world.log.end(session)
     for limit in (1, 7, 22, 100):
@@ -29,6 +30,7 @@ async def test_pages_give_the_whole_log_in_order_whatever_their_size(world: Worl
 
 
 async def test_a_page_has_the_very_bytes_of_the_stream(world: World, client: httpx2.AsyncClient) -> None:
+    """protocol:P42"""
     session = await world.log.create()
     await world.write(session, STARTED, OWNED, *a_turn(session), CLOSED)
     url = f"/v1/sessions/{session}/events"
@@ -38,6 +40,7 @@ async def test_a_page_has_the_very_bytes_of_the_stream(world: World, client: htt
 
 
 async def test_a_filtered_page_goes_on_beyond_what_it_left_out(world: World, client: httpx2.AsyncClient) -> None:
+    """protocol:P42"""
     session = await world.log.create()
     await world.write(session, STARTED, OWNED, *a_turn(session, words=50))
     url = f"/v1/sessions/{session}/events"
@@ -70,6 +73,7 @@ async def test_an_empty_session_is_an_empty_page(world: World, client: httpx2.As
 async def test_a_cursor_that_is_not_on_the_log_is_never_skipped(
     world: World, client: httpx2.AsyncClient, accept: dict[str, str], cursor: str, refusal: tuple[int, str]
 ) -> None:
+    """protocol:P6"""
     session = await world.session_with(STARTED, OWNED, CLOSED)
     url = f"/v1/sessions/{session}/events"
     answer = await client.get(url, params={"after": cursor}, headers=accept)
@@ -85,6 +89,7 @@ async def test_a_cursor_that_is_not_on_the_log_is_never_skipped(
 async def test_an_event_of_a_newer_version_is_left_out_and_keeps_its_place(
     world: World, client: httpx2.AsyncClient
 ) -> None:
+    """protocol:P13"""
     session = await world.session_with(STARTED, OWNED)
     head = await world.log.end(session)
     (known,) = CODEC.seal(head, deltas(1), Context(session, 1, None, NOW))

@@ -50,6 +50,7 @@ def test_an_event_has_seq_type_and_at_and_then_its_fields_by_wire_name() -> None
 
 
 def test_a_frame_is_event_then_data_then_id_with_the_cursor_of_its_record() -> None:
+    """protocol:P5 protocol:P31"""
     one = record(TextDelta(RUN, 2, 1, "hi"))
     frame = PROJECTION.frame(one)
     assert frame == b"event: text_delta\ndata: %b\nid: 1-%b\n\n" % (PROJECTION.event(one), one.hash[:4].hex().encode())
@@ -57,6 +58,7 @@ def test_a_frame_is_event_then_data_then_id_with_the_cursor_of_its_record() -> N
 
 
 def test_what_is_absent_is_left_out_here_and_in_the_records_within() -> None:
+    """protocol:P10"""
     assert shown(ModelCallFailed(RUN, 1, 1, Failure("overloaded", "later"))) == {
         "seq": 1,
         "type": "model_call_failed",
@@ -80,6 +82,7 @@ def test_a_trailing_underscore_is_not_part_of_the_wire_name() -> None:
 
 
 def test_json_is_spliced_in_as_it_was_logged() -> None:
+    """protocol:P11"""
     data = PROJECTION.event(record(ToolResult(RUN, 1, 1, CALL, "ok", Json('{"a": 1.10,"a":2}'), 3)))
     assert data is not None
     assert b'"output":{"a": 1.10,"a":2}' in data
@@ -96,6 +99,7 @@ def test_what_is_logged_as_json_and_is_none_is_shown_as_the_string_that_it_is() 
     "text", ["a\nb", "a\r\nb", "\r", "\n\ndata: x\n\n", "nul \0", "\u2028\u2029\u0085", "\ufeff", "\x1c"]
 )
 def test_no_content_breaks_the_framing(text: str) -> None:
+    """protocol:P31"""
     quoted = orjson.dumps(text).decode()
     for event in (
         TextDelta(RUN, 1, 1, text),

@@ -12,6 +12,7 @@ from tests.gateway.support import CLOSED, MESSAGE, NOW, OWNED, RUN, STARTED, Wor
 
 
 async def test_a_new_session_is_named_and_can_be_read_at_once(world: World, client: httpx2.AsyncClient) -> None:
+    """protocol:P43"""
     made = await client.post("/v1/sessions", json={"agent": "support", "metadata": {"team": "blue"}})
     assert made.status_code == 201
     session = parse_session_id(made.json()["id"])
@@ -33,6 +34,7 @@ async def test_a_new_session_is_named_and_can_be_read_at_once(world: World, clie
 
 
 async def test_a_session_that_begins_with_input_names_its_run(world: World, client: httpx2.AsyncClient) -> None:
+    """protocol:P43"""
     made = await client.post("/v1/sessions", json={"input": "hello"})
     assert made.status_code == 201
     assert made.json()["status"] == "running"
@@ -44,6 +46,7 @@ async def test_a_session_that_begins_with_input_names_its_run(world: World, clie
 
 
 async def test_a_message_becomes_a_request_to_its_session(world: World, client: httpx2.AsyncClient) -> None:
+    """protocol:P44"""
     session = await world.session_with(STARTED, OWNED)
     blocks = [{"type": "text", "text": "hello"}]
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -66,6 +69,7 @@ async def test_a_message_becomes_a_request_to_its_session(world: World, client: 
 
 
 async def test_a_session_shows_what_its_log_folds_to(world: World, client: httpx2.AsyncClient) -> None:
+    """protocol:P49"""
     session = await world.log.create()
     await world.write(session, STARTED, OWNED, *a_turn(session))
     end = await world.log.end(session)
@@ -83,6 +87,7 @@ async def test_a_session_shows_what_its_log_folds_to(world: World, client: httpx
 
 
 async def test_a_session_shows_what_it_waits_for(world: World, client: httpx2.AsyncClient) -> None:
+    """protocol:P48 protocol:P49"""
     session = await world.log.create()
     call = call_id(session, RUN, 1, 0)
     await world.write(
@@ -121,6 +126,7 @@ async def test_a_session_read_again_shows_what_came_since(world: World, client: 
 async def test_an_unknown_session_is_not_found_and_a_malformed_id_is_refused(
     client: httpx2.AsyncClient, method: str, path: str
 ) -> None:
+    """protocol:P3"""
     body = {"content": "hello"} if path == "/messages" else None
     unknown = await client.request(method, f"/v1/sessions/ses_{'a' * 26}{path}", json=body)
     assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown-session")
@@ -130,6 +136,7 @@ async def test_an_unknown_session_is_not_found_and_a_malformed_id_is_refused(
 
 
 async def test_cancel_and_close_are_requests(world: World, client: httpx2.AsyncClient) -> None:
+    """protocol:P51 protocol:P52"""
     session = await world.session_with(STARTED, OWNED)
     one = await client.post(f"/v1/sessions/{session}/cancel", json={"run_id": RUN})
     everything = await client.post(f"/v1/sessions/{session}/cancel")
@@ -146,6 +153,7 @@ async def test_cancel_and_close_are_requests(world: World, client: httpx2.AsyncC
 async def test_nothing_can_be_said_to_a_closed_session_but_closing_it_again_is_no_error(
     world: World, client: httpx2.AsyncClient
 ) -> None:
+    """protocol:P48 protocol:P52"""
     session = await world.session_with(STARTED, OWNED, CLOSED)
     said = await client.post(f"/v1/sessions/{session}/messages", json={"content": "hello"})
     assert (said.status_code, said.json()["code"]) == (409, "session-closed")
@@ -157,6 +165,7 @@ async def test_nothing_can_be_said_to_a_closed_session_but_closing_it_again_is_n
 async def test_reject_is_refused_while_a_run_is_going_and_sent_along_otherwise(
     world: World, client: httpx2.AsyncClient
 ) -> None:
+    """protocol:P44"""
     session = await world.session_with(STARTED, OWNED)
     ask = {"content": "hello", "mode": "reject"}
     assert (await client.post(f"/v1/sessions/{session}/messages", json=ask)).status_code == 202
@@ -170,6 +179,7 @@ async def test_reject_is_refused_while_a_run_is_going_and_sent_along_otherwise(
 
 
 async def test_an_agent_that_nobody_serves_is_refused_once_some_are_known(world: World) -> None:
+    """protocol:P43"""
     catalog = world.topics.catalog.name
     async with client_of(world.parts()) as before:
         assert (await before.post("/v1/sessions", json={"agent": "nobody"})).status_code == 201
@@ -190,6 +200,7 @@ async def test_an_agent_that_nobody_serves_is_refused_once_some_are_known(world:
 async def test_a_task_is_queued_then_running_then_completed_with_its_result(
     world: World, client: httpx2.AsyncClient
 ) -> None:
+    """protocol:P55"""
     made = await client.post("/agent/task", json={"input": "hello"})
     assert made.status_code == 202
     session, run = SessionId(made.json()["id"]), made.json()["run_id"]
@@ -210,6 +221,7 @@ async def test_a_task_is_queued_then_running_then_completed_with_its_result(
 
 
 async def test_a_task_that_failed_says_why(world: World, client: httpx2.AsyncClient) -> None:
+    """protocol:P55"""
     session = await world.session_with(
         STARTED,
         UserMessage(RUN, MESSAGE, Json('"one"')),

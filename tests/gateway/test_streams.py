@@ -46,6 +46,7 @@ async def whole(client: httpx2.AsyncClient, session: str, after: str = "", **que
 
 
 async def test_a_finished_session_is_ready_its_events_and_end(world: World, client: httpx2.AsyncClient) -> None:
+    """protocol:P32 protocol:P35 protocol:P37"""
     session = await world.log.create()
     await world.write(session, STARTED, OWNED, *a_turn(session), CLOSED)
     answer = await client.get(f"/v1/sessions/{session}/events", headers=SSE)
@@ -64,6 +65,7 @@ async def test_a_finished_session_is_ready_its_events_and_end(world: World, clie
 
 
 async def test_ready_says_what_follows_the_cursor(world: World, client: httpx2.AsyncClient) -> None:
+    """protocol:P32"""
     session = await world.session_with(STARTED, OWNED, *deltas(3), CLOSED)
     ready, first, *_ = parse(await whole(client, session, "2"))
     assert ready.data == {"session": session, "status": "closed", "first_seq": 3, "last_seq": 6}
@@ -80,6 +82,8 @@ def some_log(session: SessionId, turns: int, words: int) -> list[Event]:
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(turns=st.integers(0, 2), words=st.integers(0, 6), ring=st.sampled_from([1, 3_000, 10_000_000]))
 def test_resuming_after_any_event_gives_exactly_the_rest_through_any_replica(turns: int, words: int, ring: int) -> None:
+    """protocol:P40"""
+
     async def check() -> None:
         world = await a_world()
         session = await world.log.create()
@@ -112,6 +116,7 @@ def test_resuming_after_any_event_gives_exactly_the_rest_through_any_replica(tur
 async def test_the_header_wins_over_the_query_and_both_names_are_taken(
     world: World, client: httpx2.AsyncClient
 ) -> None:
+    """protocol:P34"""
     session = await world.session_with(STARTED, OWNED, *deltas(3), CLOSED)
     for headers, query, first in (
         ({"Last-Event-ID": "4"}, {"after": "2"}, 5),
@@ -124,6 +129,7 @@ async def test_the_header_wins_over_the_query_and_both_names_are_taken(
 
 
 async def test_a_finished_stream_with_nothing_left_is_204_whoever_asks(world: World) -> None:
+    """protocol:P36"""
     session = await world.session_with(STARTED, OWNED, CLOSED)
     for opened_before in (False, True):
         async with client_of(world.parts()) as client:
@@ -134,6 +140,7 @@ async def test_a_finished_stream_with_nothing_left_is_204_whoever_asks(world: Wo
 
 
 async def test_a_filter_leaves_out_the_other_types_and_keeps_ids(world: World, client: httpx2.AsyncClient) -> None:
+    """protocol:P41"""
     session = await world.log.create()
     await world.write(session, STARTED, OWNED, *a_turn(session), CLOSED)
     every = events_of(parse(await whole(client, session)))
@@ -144,6 +151,7 @@ async def test_a_filter_leaves_out_the_other_types_and_keeps_ids(world: World, c
 
 
 async def test_what_happens_while_one_watches_comes_at_once_and_in_order(world: World) -> None:
+    """protocol:P33"""
     session = await world.session_with(STARTED, OWNED)
     async with serving(world.parts()) as served, watching(served.client, session) as stream:
         ready, *events = await stream.take(3)
@@ -157,6 +165,7 @@ async def test_what_happens_while_one_watches_comes_at_once_and_in_order(world: 
 
 
 async def test_catching_up_meets_what_happens_meanwhile_without_a_seam(world: World) -> None:
+    """protocol:P33"""
     session = await world.session_with(STARTED, OWNED, *deltas(2000))
 
     async def go_on() -> None:
@@ -178,6 +187,7 @@ async def test_catching_up_meets_what_happens_meanwhile_without_a_seam(world: Wo
 
 
 async def test_two_gateways_give_the_same_bytes(world: World) -> None:
+    """protocol:P40"""
     session = await world.session_with(STARTED, OWNED)
     async with (
         serving(world.parts()) as one,
@@ -192,6 +202,7 @@ async def test_two_gateways_give_the_same_bytes(world: World) -> None:
 
 
 async def test_silence_is_filled_with_heartbeats(world: World) -> None:
+    """protocol:P38"""
     session = await world.session_with(STARTED)
     async with serving(world.parts(heartbeat_seconds=0.05)) as served, watching(served.client, session) as stream:
         await stream.until(b"\n\n: hb\n\n: hb\n\n")
@@ -216,6 +227,7 @@ async def test_a_filtered_stream_is_kept_alive_too(world: World) -> None:
 
 
 async def test_a_stream_can_be_begun_with_a_message(world: World) -> None:
+    """protocol:P54"""
     async with serving(world.parts()) as served:
         request = served.client.stream("POST", "/agent/stream", json={"input": "hello"})
         async with request as response:
@@ -234,6 +246,7 @@ async def test_a_stream_can_be_begun_with_a_message(world: World) -> None:
 
 
 async def test_a_key_resumes_the_stream_that_it_began(world: World, client: httpx2.AsyncClient) -> None:
+    """protocol:P45 protocol:P54"""
     headers, body = {"Idempotency-Key": "k"}, {"input": "hello", "metadata": {"team": "blue"}}
     made = (await client.post("/v1/sessions", json=body, headers=headers)).json()
     session = SessionId(made["id"])

@@ -124,6 +124,7 @@ async def test_all_viewers_of_a_session_share_one_read_and_one_encoding(world: W
 
 
 async def test_a_viewer_that_does_not_read_is_dropped_and_slows_nobody(world: World) -> None:
+    """protocol:P40"""
     session = await world.session_with(STARTED, OWNED)
     async with (
         serving(world.parts(send_timeout_seconds=0.3, heartbeat_seconds=0.5)) as served,
@@ -205,6 +206,7 @@ async def test_when_the_log_fails_viewers_are_told_to_come_back_and_then_can(wor
 
 
 async def test_viewers_and_open_sessions_are_bounded_and_the_rest_is_told_to_come_back(world: World) -> None:
+    """protocol:P39"""
     one, two = await world.session_with(STARTED), await world.session_with(STARTED)
     async with serving(world.parts(sessions_open_max=1)) as served, watching(served.client, one) as stream:
         await stream.take(2)
@@ -219,6 +221,7 @@ async def test_viewers_and_open_sessions_are_bounded_and_the_rest_is_told_to_com
 
 
 async def test_a_gateway_that_drains_is_not_ready_and_sends_its_viewers_away(world: World) -> None:
+    """protocol:P37 protocol:P39 protocol:P57"""
     session = await world.session_with(STARTED, OWNED)
     async with serving(world.parts()) as served, watching(served.client, session) as stream:
         await stream.take(3)
@@ -231,6 +234,7 @@ async def test_a_gateway_that_drains_is_not_ready_and_sends_its_viewers_away(wor
 
 
 async def test_a_draining_gateway_answers_event_streams_with_when_to_come_back(world: World) -> None:
+    """protocol:P39"""
     session = await world.session_with(STARTED, OWNED)
     app = create_app(world.parts())
     transport = httpx2.ASGITransport(app=app)

@@ -87,6 +87,7 @@ def test_any_store_holds_one_dense_chain_however_it_is_cut_into_pages(stored: li
 @settings(max_examples=100, deadline=None)
 @given(stores())
 def test_advance_accepts_exactly_what_accept_accepts(stored: list[Record]):
+    """protocol:P62"""
     head, accepted = genesis(SESSION), list[Record]()
     for record in stored:
         if accept(head, record):
@@ -98,6 +99,7 @@ def test_advance_accepts_exactly_what_accept_accepts(stored: list[Record]):
 @settings(max_examples=100, deadline=None)
 @given(stores(), stores())
 def test_what_was_accepted_once_is_accepted_for_ever(before: list[Record], after: list[Record]):
+    """protocol:P4 protocol:P62"""
     _, accepted = advance(genesis(SESSION), before)
     _, later = advance(genesis(SESSION), before + after)
     assert later[: len(accepted)] == accepted
@@ -176,6 +178,7 @@ def test_a_record_that_follows_the_head_but_skips_a_number_is_void():
 
 
 def test_the_session_is_part_of_the_chain():
+    """protocol:P61"""
     mine = batch(genesis(SESSION), 1, 2)
     assert advance(genesis(OTHER), mine)[1] == ()
 

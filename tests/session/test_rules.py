@@ -128,6 +128,7 @@ def test_a_session_of_an_agent_that_nobody_serves_fails_its_runs_with_what_to_do
 
 
 def test_an_answer_without_calls_completes_the_run_with_all_that_its_calls_used():
+    """protocol:P14 protocol:P23"""
     driven = begun()
     driven.answer("let me see", calls=["look"])
     driven.result()
@@ -167,6 +168,7 @@ def test_a_message_of_which_no_call_can_be_run_leads_straight_to_the_next_step()
 
 
 def test_a_second_answer_to_one_attempt_is_silence():
+    """protocol:P14 protocol:P21"""
     driven = begun()
     answer = answered(driven.run, "hello")
     assert driven.give(answer)
@@ -174,6 +176,7 @@ def test_a_second_answer_to_one_attempt_is_silence():
 
 
 def test_what_a_stale_attempt_says_is_not_recorded():
+    """protocol:P19"""
     driven = begun()
     run = driven.run
     mine, stale = TextDelta(run.run_id, 1, 1, "a"), TextDelta(run.run_id, 1, 0, "b")
@@ -221,6 +224,7 @@ def test_messages_that_wait_are_answered_in_their_order():
 
 
 def test_an_interrupting_message_keeps_what_was_said_and_is_answered_at_once():
+    """protocol:P19 protocol:P44"""
     driven = begun("one")
     driven.say("waiting")
     events = driven.say("stop, do this", "interrupt", said="I was about to")
@@ -267,6 +271,7 @@ def test_an_interrupting_message_to_an_idle_session_is_a_message():
 
 
 def test_a_message_that_may_not_wait_is_refused_while_a_run_is_going_and_the_run_goes_on():
+    """protocol:P14 protocol:P44"""
     driven = begun("one")
     events = driven.say("two", "reject")
     assert kinds(events) == ["UserMessage", "RunFailed"]
@@ -286,6 +291,7 @@ def test_a_message_that_may_not_wait_is_answered_when_nothing_is_going():
 
 
 def test_one_message_sent_by_two_requests_has_one_run():
+    """protocol:P45"""
     driven = begun("one")
     again = Say("another-request", SESSION, say("one").message_id, say("one").run_id, Json('"one"'))
     assert driven.give(Asked(again, OWNER, driven.snapshot())) == ()
@@ -310,6 +316,7 @@ def test_cancelling_keeps_what_was_said():
 
 
 def test_cancelling_ends_open_calls_and_a_late_result_changes_nothing():
+    """protocol:P15"""
     driven = begun("one")
     driven.answer(calls=["slow"])
     call = driven.session.open_calls[0].call_id
@@ -334,6 +341,7 @@ def test_cancelling_one_run_goes_on_with_the_next():
 
 
 def test_cancelling_a_message_that_waits_leaves_the_run_alone():
+    """protocol:P14 protocol:P51"""
     driven = begun("one")
     driven.say("two")
     assert driven.cancel("two") == (RunCancelled(say("two").run_id, "user"),)
@@ -342,6 +350,7 @@ def test_cancelling_a_message_that_waits_leaves_the_run_alone():
 
 
 def test_cancelling_without_a_run_stops_what_is_going_and_all_that_waits():
+    """protocol:P51"""
     driven = begun("one")
     driven.say("two")
     driven.say("three")
@@ -360,6 +369,7 @@ def test_a_cancel_that_comes_again_does_not_stop_what_was_said_since():
 
 @pytest.mark.parametrize("which", ["nobody said this", "over"])
 def test_cancelling_what_is_not_going_is_silence(which: str):
+    """protocol:P51"""
     driven = begun("over")
     driven.answer("done")
     driven.say("one")
@@ -368,6 +378,7 @@ def test_cancelling_what_is_not_going_is_silence(which: str):
 
 
 def test_closing_cancels_everything_and_nothing_follows():
+    """protocol:P16 protocol:P52"""
     driven = begun("one")
     driven.say("two")
     events = driven.close()
@@ -382,6 +393,7 @@ def test_closing_cancels_everything_and_nothing_follows():
 
 
 def test_a_passing_failure_is_an_event_and_is_tried_again_later():
+    """protocol:P20"""
     driven = begun()
     (failed,) = driven.break_("rate_limited")
     assert isinstance(failed, ModelCallFailed)
@@ -459,6 +471,7 @@ def test_a_step_that_succeeds_gives_the_next_one_all_its_attempts():
 
 
 def test_a_new_owner_abandons_the_attempt_in_flight_and_starts_the_next():
+    """protocol:P20 protocol:P21"""
     driven = begun()
     events = driven.give(TakeOver("owner-2"))
     run = driven.run.run_id
@@ -600,6 +613,7 @@ def test_a_call_that_a_worker_began_says_who_runs_it():
 
 
 def test_a_second_result_of_a_call_settles_nothing():
+    """protocol:P15"""
     driven = begun()
     driven.answer(calls=["a", "b"])
     call = driven.session.open_calls[0].call_id
