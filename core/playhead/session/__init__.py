@@ -4,7 +4,7 @@
 to be done. Only facts are stored, so recovery is not a special path: it is `fold` over the log, then what is `pending`.
 """
 
-from playhead.session.decide import ABANDONED_MAX, ATTEMPTS_MAX, decide
+from playhead.session.decide import ABANDONED_MAX, ATTEMPTS_MAX, WAITING_MAX, decide
 from playhead.session.fold import apply, fold
 from playhead.session.inputs import (
     Answered,
@@ -37,6 +37,7 @@ from playhead.session.state import (
 __all__ = [
     "ABANDONED_MAX",
     "ATTEMPTS_MAX",
+    "WAITING_MAX",
     "Answered",
     "Asked",
     "BackingOff",

@@ -63,13 +63,16 @@ from playhead.session.inputs import (
 from playhead.session.plan import Plan, result_of
 from playhead.session.state import BackingOff, Calling, Run, RunningTools, Session
 
-__all__ = ["ABANDONED_MAX", "ATTEMPTS_MAX", "decide"]
+__all__ = ["ABANDONED_MAX", "ATTEMPTS_MAX", "WAITING_MAX", "decide"]
 
 ATTEMPTS_MAX = 5
 """How many attempts at a step's model call may fail before the run does."""
 
 ABANDONED_MAX = 20
 """How many attempts at a step may be lost with their owners: past that the session itself may be what kills them."""
+
+WAITING_MAX = 100
+"""How many messages may wait for the run that is going: all of them can still be cancelled by one append."""
 
 RETRY_MS_FIRST, RETRY_MS_MAX = 500, 60_000
 
@@ -158,6 +161,9 @@ def _say(plan: Plan, say: Say, asked: Asked) -> None:
     elif say.mode == "reject":
         plan.add(message)
         plan.add(RunFailed(say.run_id, Failure("run_in_progress", "another run was going")))
+    elif len(plan.session.waiting) >= WAITING_MAX:
+        plan.add(message)
+        plan.add(RunFailed(say.run_id, Failure("too_many_waiting", f"{WAITING_MAX} messages are waiting already")))
     else:
         plan.add(message)
     plan.start_next()
