@@ -1,7 +1,9 @@
 """Which tools an agent can offer to the model now, and where their calls go.
 
 What a tool's team announced in `agent.catalog` wins; before any announcement, the definition that came with the app
-serves, so that an app whose tools live beside its agents needs nobody to have announced them first.
+serves, so that an app whose tools live beside its agents needs nobody to have announced them first. Where several pools
+announce one name, the pool that the app's definition names is taken, else the first by name: whoever announced last
+must not get another team's calls.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any, cast
 
 import orjson
 from playhead.agents import Agent
@@ -44,7 +47,8 @@ class Catalogue:
 
     def __init__(self, agents: Iterable[Agent]) -> None:
         self._own = {tool.name: _of_tool(tool) for agent in agents for tool in agent.own_tools}
-        self._announced: dict[str, Offered] = {}
+        self._announced: dict[str, dict[str, Offered]] = {}  # by name, then by pool
+        self._known = 0
         self.caught_up = asyncio.Event()
 
     async def follow(self, queue: Queue, topic: str, codec: Codec) -> None:
@@ -66,19 +70,33 @@ class Catalogue:
         """Give the tools of an agent that are known now, by name."""
         offers: dict[str, Offered] = {}
         for name in agent.tool_names:
-            offered = self._announced.get(name) or self._own.get(name)
+            offered = self._find(name)
             if offered is None:
                 log.warning("no worker has announced this tool yet: the model is not told of it", tool=name)
             else:
                 offers[name] = offered
         return offers
 
+    def _find(self, name: str) -> Offered | None:
+        own, announced = self._own.get(name), self._announced.get(name)
+        if not announced:
+            return own
+        return announced[own.pool if own is not None and own.pool in announced else min(announced)]
+
     def _learn(self, announced: AnnounceTool) -> None:
-        if announced.name not in self._announced and len(self._announced) >= TOOLS_MAX:
-            log.warning("too many tools are announced: this one is not remembered", tool=announced.name)
+        schema = orjson.loads(announced.input_schema)
+        if not isinstance(schema, dict):
+            log.warning("skipped a tool whose schema is no object", tool=announced.name, pool=announced.pool)
             return
-        offer = ToolOffer(announced.name, announced.description, orjson.loads(announced.input_schema))
-        self._announced[announced.name] = Offered(offer, announced.effect, announced.pool)
+        pools = self._announced.get(announced.name, {})
+        if announced.pool not in pools:
+            if self._known >= TOOLS_MAX:
+                log.warning("too many tools are announced: this one is not remembered", tool=announced.name)
+                return
+            self._known += 1
+        offer = ToolOffer(announced.name, announced.description, cast("dict[str, Any]", schema))
+        pools[announced.pool] = Offered(offer, announced.effect, announced.pool)
+        self._announced[announced.name] = pools
 
 
 def _of_tool(tool: Tool[..., object]) -> Offered:
