@@ -1,20 +1,22 @@
 """What a session's owner does outside the log: model calls, timers, dispatch. All of it can be lost without harm.
 
 Everything that runs here was derived from the state by `pending`, and comes back to the owner as an input. `Acts.match`
-starts what is pending and not under way, and stops what is under way and no longer pending.
+starts what is pending and not under way, and stops what is under way and no longer pending. Whatever goes wrong in an
+act comes back as an input too: it ends the attempt or the call, never the session or what else goes on in the process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import assert_never
 
 from playhead.accept import Head
 from playhead.commands import StopTool
+from playhead.errors import PlayheadError, Unavailable
 from playhead.events import Event, Failure, ToolResult
 from playhead.ids import CallId, SessionId
 from playhead.session import (
@@ -34,6 +36,7 @@ from playhead.session import (
     pending,
 )
 from playhead.telemetry import logger
+from prometheus_client import Counter
 
 from playhead_orchestrator.catalogue import Catalogue
 from playhead_orchestrator.dispatch import DELIVERIES_MAX, Watch, run_tool
@@ -47,38 +50,50 @@ log = logger(__name__)
 Tell = Callable[[Input], Coroutine[None, None, None]]
 """Hands an input to the owner; waits while too much that the model said is not yet in the log."""
 
+ERROR_CHARS_MAX = 2_000
+"""How much of an error's text goes into the log."""
+
 Key = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What acts need of their surroundings."""
+    """What acts need of their surroundings. `counts` gives the counter of an event type."""
 
     parts: OrchestratorParts
     agents: Agents
     catalogue: Catalogue
     session: SessionId
     loading: asyncio.Semaphore
+    counts: Callable[[type[Event]], Counter]
 
 
 class Acts:
-    """The acts under way for one session. Tasks live in the owner's task group and end with it."""
+    """The acts under way for one session. Tasks live in the owner's task group and end with it.
 
-    def __init__(self, setting: Setting, tell: Tell, tasks: asyncio.TaskGroup) -> None:
+    `head` gives what the owner knows to be the end of the log.
+    """
+
+    def __init__(self, setting: Setting, tell: Tell, head: Callable[[], Head], tasks: asyncio.TaskGroup) -> None:
         self._setting = setting
         self._tell = tell
+        self._head = head
         self._tasks = tasks
+        self._matched: Session | None = None
         self._under_way: dict[Key, Callable[[], object]] = {}
         self._calls: dict[CallId, tuple[OpenCall, Watch]] = {}
 
-    def match(self, state: Session, events: tuple[Event, ...]) -> None:
+    def match(self, state: Session, events: Sequence[Event]) -> None:
         """Do what `state` leaves pending, and no more of what it does not; `events` are those that led to it."""
+        if state is self._matched:
+            return
+        self._matched = state
         wanted = {_key(effect): effect for effect in pending(state)}
         for key in self._under_way.keys() - wanted.keys():
             self._under_way.pop(key)()
         for key, effect in wanted.items():
             if key not in self._under_way:
-                self._under_way[key] = self._start(effect, state)
+                self._under_way[key] = self._tasks.create_task(self._start(effect, state)).cancel
         for event in events:
             if isinstance(event, ToolResult):
                 call, _ = self._calls.pop(event.call_id, (None, None))
@@ -91,45 +106,42 @@ class Acts:
         if known is not None:
             known[1].heard_at = time.monotonic()
 
-    def look(self, head: Head) -> None:
+    def look(self) -> None:
         """Hand silent calls to their pool again; give those up that no worker brings to an end."""
         now = time.monotonic()
         for call, watch in list(self._calls.values()):
-            if watch.is_silent(now):
-                watch.heard_at = None
-                watch.deliveries += 1
-                self._tasks.create_task(self._again(call, watch, head))
+            if watch.is_silent(now, self._setting.parts.waits.silence):
+                heard_at, watch.heard_at = watch.heard_at, None
+                self._tasks.create_task(self._again(call, watch, heard_at))
 
-    def close(self) -> None:
-        """Stop every timer. Tasks are cancelled with their group."""
-        for stop in self._under_way.values():
-            stop()
-        self._under_way.clear()
-
-    def _start(self, effect: Effect, state: Session) -> Callable[[], object]:
-        """Begin an act and return how to stop it."""
+    def _start(self, effect: Effect, state: Session) -> Coroutine[None, None, None]:
         match effect:
             case CallModel():
-                return self._tasks.create_task(self._call_model(effect, state)).cancel
+                return self._call_model(effect, state)
             case WaitForRetry(run_id, step, attempt, until):
-                return self._at(until, RetryDue(run_id, step, attempt))
+                return self._wait(until, RetryDue(run_id, step, attempt))
             case WatchTime(run_id, until):
-                return self._at(until, OutOfTime(run_id))
+                return self._wait(until, OutOfTime(run_id))
             case Dispatch(call):
                 self._calls[call.call_id] = (call, Watch())
-                return self._tasks.create_task(self._dispatch(call)).cancel
+                return self._dispatch(call)
             case _:
                 assert_never(effect)
 
-    def _at(self, until: int, given: Input) -> Callable[[], object]:
-        delay = max(0.0, (until - self._setting.parts.clock()) / 1_000_000)
-
-        async def tell() -> None:
-            await self._tell(given)
-
-        return asyncio.get_running_loop().call_later(delay, lambda: self._tasks.create_task(tell())).cancel
+    async def _wait(self, until: int, given: Input) -> None:
+        await asyncio.sleep(max(0.0, (until - self._setting.parts.clock()) / 1_000_000))
+        await self._tell(given)
 
     async def _call_model(self, effect: CallModel, state: Session) -> None:
+        try:
+            await self._converse(effect, state)
+        except Exception as error:
+            # A supervisor: the model port promises `ModelFailed`, but a run must also end if that was not kept.
+            log.exception("a model call broke", session=self._setting.session, run=effect.run_id)
+            failure = Failure("internal", _text(error))
+            await self._tell(Broke(effect.run_id, effect.step, effect.attempt, failure, retryable=False))
+
+    async def _converse(self, effect: CallModel, state: Session) -> None:
         setting = self._setting
         agent = setting.agents.named(state.agent)
         model = setting.parts.models.get(state.model.partition(":")[0])
@@ -151,24 +163,42 @@ class Acts:
 
     async def _dispatch(self, call: OpenCall) -> None:
         parts = self._setting.parts
-        command = run_tool(self._setting.session, call, key=parts.lease_key, now=parts.clock(), trace=None)
-        await parts.queue.publish(parts.topics.tools(call.pool).name, call.call_id, parts.codec.encode(command))
+        try:
+            command = run_tool(self._setting.session, call, key=parts.lease_key, now=parts.clock(), trace=None)
+            await parts.publish(parts.topics.tools(call.pool).name, call.call_id, command)
+        except PlayheadError as error:  # no such pool, or too large for a message
+            log.warning("a call cannot be dispatched", session=self._setting.session, call=call.call_id, pool=call.pool)
+            await self._tell(GaveUp(call.call_id, f"the call cannot be handed to its pool: {_text(error)}"))
 
-    async def _again(self, call: OpenCall, watch: Watch, head: Head) -> None:
+    async def _again(self, call: OpenCall, watch: Watch, heard_at: float | None) -> None:
         # Whoever slept through the loss of a session also finds its calls silent. Looking at the log first keeps such
-        # an owner from dispatching anything.
-        if (await self._setting.parts.log.end(self._setting.session)).hash != head.hash:
+        # an owner from dispatching anything. An append of our own that is under way looks the same: then later.
+        try:
+            end = await self._setting.parts.log.end(self._setting.session)
+        except Unavailable:
+            end = None
+        head = self._head()
+        if watch.heard_at is not None:
             return
-        if watch.deliveries > DELIVERIES_MAX:
+        if end is None or end.seq > head.seq or (end.seq == head.seq and end.hash != head.hash):
+            watch.heard_at = heard_at
+        elif watch.deliveries >= DELIVERIES_MAX:
             await self._tell(GaveUp(call.call_id, f"no worker finished the call after {DELIVERIES_MAX} deliveries"))
         else:
+            watch.deliveries += 1
             log.warning("call fell silent: dispatched again", session=self._setting.session, call=call.call_id)
             await self._dispatch(call)
 
     async def _stop(self, call: OpenCall) -> None:
         parts = self._setting.parts
-        command = parts.codec.encode(StopTool(call.call_id, "cancelled"))
-        await parts.queue.publish(parts.topics.control(call.pool).name, call.call_id, command)
+        try:
+            await parts.publish(parts.topics.control(call.pool).name, call.call_id, StopTool(call.call_id, "cancelled"))
+        except PlayheadError as error:  # a courtesy: the call has its result
+            log.warning("a call could not be stopped", call=call.call_id, pool=call.pool, error=str(error))
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:ERROR_CHARS_MAX]
 
 
 def _nothing() -> None:

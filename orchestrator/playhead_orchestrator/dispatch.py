@@ -11,10 +11,7 @@ from playhead.commands import RunTool
 from playhead.ids import CallId, SessionId, digest
 from playhead.session import OpenCall
 
-__all__ = ["DELIVERIES_MAX", "SILENCE_SECONDS", "Watch", "lease_of", "run_tool"]
-
-SILENCE_SECONDS = 7.0
-"""A running call that has not been heard of for three heartbeats is taken to have lost its worker."""
+__all__ = ["DELIVERIES_MAX", "Watch", "lease_of", "run_tool"]
 
 DELIVERIES_MAX = 6
 """How often a call is handed to its pool before it is given up."""
@@ -27,9 +24,9 @@ class Watch:
     deliveries: int = 1
     heard_at: float | None = None
 
-    def is_silent(self, now: float) -> bool:
+    def is_silent(self, now: float, silence_seconds: float) -> bool:
         """Tell whether a worker began with the call and then fell silent. A call that waits in its queue is not."""
-        return self.heard_at is not None and now - self.heard_at > SILENCE_SECONDS
+        return self.heard_at is not None and now - self.heard_at > silence_seconds
 
 
 def lease_of(key: bytes, call_id: CallId) -> str:

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from playhead.agents import Agent
 from playhead.codec import Codec
-from playhead.commands import Request, StartSession
+from playhead.commands import Command, Request, StartSession
+from playhead.errors import Unavailable
 from playhead.log import SessionLog
 from playhead.queue import Queue, Topics
 from playhead.session import Snapshot
-from playhead.telemetry import Telemetry
+from playhead.telemetry import Telemetry, logger
 
 from playhead_orchestrator.model import Model
 
-__all__ = ["Agents", "OrchestratorParts"]
+__all__ = ["Agents", "OrchestratorParts", "Waits"]
+
+log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long an orchestrator waits for what nobody tells it, all in seconds.
+
+    `again`: before it asks a store again that could not be reached. `reacquire`: before an owner that was superseded
+    reads the log again; whoever has the session then is left alone, unless the group still says that it is ours.
+    `silence`: without a word of a running call (three heartbeats) until its worker counts as lost. `look`: between two
+    looks at all sessions. `idle`: until a session in which nothing goes on is forgotten. `unassigned`: until a member
+    without partitions counts as one too many, which is ready too.
+    """
+
+    again: float = 1.0
+    reacquire: float = 5.0
+    silence: float = 7.0
+    look: float = 1.0
+    idle: float = 60.0
+    unassigned: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +58,17 @@ class OrchestratorParts:
     owner: str
     lease_key: bytes
     models: Mapping[str, Model]
+    waits: Waits = Waits()
+
+    async def publish(self, topic: str, key: str, command: Command) -> None:
+        """Publish, again and again while the queue cannot be reached. Raises `TooLarge`, `Misconfigured`."""
+        value = self.codec.encode(command)
+        while True:
+            try:
+                return await self.queue.publish(topic, key, value)
+            except Unavailable as error:
+                log.warning("could not publish: trying again", topic=topic, error=str(error))
+                await asyncio.sleep(self.waits.again)
 
 
 class Agents:

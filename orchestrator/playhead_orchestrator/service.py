@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
+from functools import cache
 
 from playhead.agents import Agent
 from playhead.commands import (
@@ -24,9 +25,11 @@ from playhead.commands import (
     StartSession,
 )
 from playhead.errors import Superseded, Unavailable, Undecodable, UnknownSession
+from playhead.events import Event, wire_name
 from playhead.ids import SessionId
 from playhead.queue import Assigned, Member, Message, Revoked
 from playhead.telemetry import logger
+from prometheus_client import Counter
 
 from playhead_orchestrator.acting import Setting
 from playhead_orchestrator.catalogue import Catalogue
@@ -47,12 +50,11 @@ OWNERS_IDLE_MAX = 2_000
 LOADING_MAX = 32
 """How many sessions' logs are read at the same time."""
 
-IDLE_SECONDS = 60.0
-LOOK_SECONDS = 1.0
+DEAD_VALUE_BYTES_MAX = 800_000
+"""How much of a record is kept when it is set aside: what is around it must fit into a message too."""
 
-REACQUIRE_SECONDS = 5.0
-"""How long an owner that was superseded waits before it reads the log again: whoever has the session then is left alone
-unless the group still says that it is ours."""
+DEAD_TEXT_CHARS_MAX = 2_000
+"""How much of a key, or of what was wrong, is kept with it."""
 
 log = logger(__name__)
 
@@ -60,7 +62,13 @@ log = logger(__name__)
 class Orchestrator:
     """One instance. `ready` is set once it takes part in the group and its recovered sessions go on."""
 
-    def __init__(self, parts: OrchestratorParts, agents: Sequence[Agent], *, drain_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        parts: OrchestratorParts,
+        agents: Sequence[Agent],
+        *,
+        drain_seconds: float = 10.0,
+    ) -> None:
         self._parts = parts
         self._agents = Agents(tuple(agents))
         self._catalogue = Catalogue(agents)
@@ -71,7 +79,13 @@ class Orchestrator:
         self._under_way = 0
         self._loading = asyncio.Semaphore(LOADING_MAX)
         self._room = asyncio.Event()
+        self._counts = _counts(parts)
         self.ready = asyncio.Event()
+
+    @property
+    def under_way(self) -> int:
+        """How many queue messages wait for their sessions."""
+        return self._under_way
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Take part until `stop`; then go on until no run is under way, at most `drain_seconds`."""
@@ -93,6 +107,7 @@ class Orchestrator:
                 for task in (taking, looking, following):
                     task.cancel()
                 await self._let_go(self._owners)
+                await asyncio.wait((taking, looking))
 
     def _pools(self) -> frozenset[str]:
         return frozenset(tool.pool for agent in self._agents for tool in agent.own_tools)
@@ -139,7 +154,7 @@ class Orchestrator:
                     elif listing is not None:
                         open_sessions.pop(listing.session, None)
         for session, partition in open_sessions.items():
-            self._owner(session, partition, member=member, owners=owners, fresh=False).put(Item(None))
+            self._owner(session, partition, member=member, owners=owners, fresh=False)
         if open_sessions:
             log.info("recovered sessions with open work", count=len(open_sessions))
 
@@ -157,16 +172,18 @@ class Orchestrator:
         except Undecodable as error:
             await self._set_aside(message, str(error), member)
             return
-        is_request = message.topic == self._parts.topics.requests.name
-        if is_request and isinstance(command, Request):
-            fresh = isinstance(command, StartSession) and command.session not in self._owners
-            owner = self._owner(command.session, message.partition, member=member, owners=owners, fresh=fresh)
-            self._under_way += 1
-            owner.put(Item(command, message))
-        elif not is_request and isinstance(command, Report):
-            await self._hear(command, message, member, owners)
-        else:
+        of_requests = message.topic == self._parts.topics.requests.name
+        if not isinstance(command, Request if of_requests else Report):
             await self._set_aside(message, f"a {type(command).__name__} does not belong in {message.topic}", member)
+        elif command.session != message.key:
+            # It may be in another's partition: taking it would take the session from whom it belongs to.
+            await self._set_aside(message, f"its key is not its session {command.session}", member)
+        elif isinstance(command, Request):
+            fresh = isinstance(command, StartSession)
+            owner = self._owner(command.session, message.partition, member=member, owners=owners, fresh=fresh)
+            self._put(Item(command, message), owner)
+        else:
+            await self._hear(command, message, member, owners)
 
     async def _hear(self, report: Report, message: Message, member: Member, owners: asyncio.TaskGroup) -> None:
         if not hmac.compare_digest(report.lease, lease_of(self._parts.lease_key, report.call_id)):
@@ -179,18 +196,25 @@ class Orchestrator:
             member.acknowledge(message)
             return
         owner = self._owner(report.session, message.partition, member=member, owners=owners, fresh=False)
+        self._put(Item(report, message), owner)
+
+    def _put(self, item: Item, owner: SessionOwner) -> None:
         self._under_way += 1
-        owner.put(Item(report, message))
+        owner.put(item)
 
     async def _set_aside(self, message: Message, error: str, member: Member) -> None:
-        parts = self._parts
-        letter = DeadLetter(
-            message.topic, message.partition, message.offset, message.key, message.value, error, parts.clock()
-        )
-        await parts.queue.publish(parts.topics.deadletter.name, message.topic, parts.codec.encode(letter))
+        await self._bury(message, error)
+        member.acknowledge(message)
+
+    async def _bury(self, message: Message, error: str) -> None:
+        parts, value = self._parts, message.value[:DEAD_VALUE_BYTES_MAX]
+        key, error = message.key[:DEAD_TEXT_CHARS_MAX], error[:DEAD_TEXT_CHARS_MAX]
+        if len(value) < len(message.value):
+            error = f"{error} (the first {len(value)} of {len(message.value)} bytes are kept)"
+        letter = DeadLetter(message.topic, message.partition, message.offset, key, value, error, parts.clock())
+        await parts.publish(parts.topics.deadletter.name, message.topic, letter)
         parts.telemetry.dead_letters.labels(message.topic).inc()
         log.error("set a record aside", topic=message.topic, offset=message.offset, error=error)
-        member.acknowledge(message)
 
     def _owner(
         self, session: SessionId, partition: int, *, member: Member, owners: asyncio.TaskGroup, fresh: bool
@@ -199,14 +223,13 @@ class Orchestrator:
         if known is not None:
             return known[0]
 
-        def acknowledge(messages: Iterable[Message]) -> None:
-            done = tuple(messages)
-            self._under_way -= len(done)
+        def acknowledge(messages: Sequence[Message]) -> None:
+            self._under_way -= len(messages)
             self._room.set()
-            member.acknowledge(*done)
+            member.acknowledge(*messages)
 
-        setting = Setting(self._parts, self._agents, self._catalogue, session, self._loading)
-        owner = SessionOwner(setting, acknowledge, fresh=fresh)
+        setting = Setting(self._parts, self._agents, self._catalogue, session, self._loading, self._counts)
+        owner = SessionOwner(setting, acknowledge, self._bury, fresh=fresh)
         self._partitions[session] = partition
         self._owners[session] = (owner, owners.create_task(self._keep(owner, session, member)))
         self._parts.telemetry.sessions_owned.set(len(self._owners))
@@ -216,33 +239,32 @@ class Orchestrator:
         """Run an owner for as long as the session is ours."""
         try:
             while True:
+                # The waits are not for something that we could be told. The first gives the group time to tell us
+                # that the session is no longer ours, which cancels this.
                 try:
                     await owner.run()
                 except Superseded as error:
                     log.warning("superseded: letting go", session=session, error=str(error))
-                    if not owner.was_fresh:
-                        # Not a wait for something that we could be told: it gives the group time to tell us that the
-                        # session is no longer ours, which cancels this.
-                        await asyncio.sleep(REACQUIRE_SECONDS)
-        except UnknownSession as error:
-            for message in owner.abandon():
-                await self._set_aside(message, str(error), member)
-        except Unavailable:
-            raise
+                    await asyncio.sleep(0 if owner.was_fresh else self._parts.waits.reacquire)
+                except Unavailable as error:
+                    log.warning("the log cannot be reached: trying again", session=session, error=str(error))
+                    await asyncio.sleep(self._parts.waits.again)
         except Exception as error:
             # A session that breaks its owner must not take the others with it: its inputs are set aside, its log stays.
-            log.exception("a session broke its owner", session=session)
+            if not isinstance(error, UnknownSession):
+                log.exception("a session broke its owner", session=session)
+            self._forget(session, owner)
             for message in owner.abandon():
                 await self._set_aside(message, f"{type(error).__name__}: {error}", member)
         finally:
-            self._under_way -= owner.waiting
-            self._room.set()
             self._forget(session, owner)
 
     def _forget(self, session: SessionId, owner: SessionOwner) -> None:
-        """Take an owner off the list before it is stopped, so that nothing more is put to it."""
+        """Take an owner off the list before it is stopped, so that nothing more is put to it or waits for it."""
         if session in self._owners and self._owners[session][0] is owner:
             del self._owners[session], self._partitions[session]
+            self._under_way -= owner.waiting
+            self._room.set()
             self._parts.telemetry.sessions_owned.set(len(self._owners))
 
     async def _let_go(self, sessions: Iterable[SessionId]) -> None:
@@ -257,13 +279,16 @@ class Orchestrator:
 
     async def _look(self) -> None:
         """Look after every session now and then: silent calls, and memory held for nothing."""
+        joined, waits = time.monotonic(), self._parts.waits
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(waits.look)
             now = time.monotonic()
+            if not self._assigned and now - joined > waits.unassigned:
+                self.ready.set()  # there are more members than partitions: nothing to do is no reason not to serve
             for session, (owner, task) in list(self._owners.items()):
                 owner.look()
                 too_many = len(self._owners) > OWNERS_IDLE_MAX
-                if owner.is_idle and (too_many or now - owner.busy_at > IDLE_SECONDS):
+                if owner.is_idle and (too_many or now - owner.busy_at > waits.idle):
                     self._forget(session, owner)
                     task.cancel()
 
@@ -275,3 +300,12 @@ class Orchestrator:
                     await self._room.wait()
         except TimeoutError:
             log.warning("runs are still under way: the next owner will go on with them", sessions=len(self._owners))
+
+
+def _counts(parts: OrchestratorParts) -> Callable[[type[Event]], Counter]:
+    """Give the counter of an event type, looked up once: it is on the path of every delta."""
+
+    def count(kind: type[Event]) -> Counter:
+        return parts.telemetry.events_appended.labels(wire_name(kind))
+
+    return cache(count)

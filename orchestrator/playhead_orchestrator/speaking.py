@@ -26,7 +26,16 @@ from playhead_orchestrator.model import (
 )
 from playhead_orchestrator.prompt import messages_of
 
-__all__ = ["converse", "plan_calls", "request_of"]
+__all__ = ["CALLS_MAX", "PIECES_MAX", "converse", "plan_calls", "request_of"]
+
+PIECES_MAX = 256
+"""The most pieces in one input: what an input leads to must fit into one append."""
+
+CALLS_MAX = 100
+"""The most calls of one message that are run; all of them can still be cancelled by one append."""
+
+ERROR_CHARS_MAX = 2_000
+"""How much of a provider's error goes into the log: some answer with a page of HTML."""
 
 log = logger(__name__)
 
@@ -64,8 +73,8 @@ async def converse(
                         time.perf_counter() - began
                     )
                 pieces, finished = _pieces(session, call, said)
-                if pieces:
-                    yield Spoke(pieces)
+                for start in range(0, len(pieces), PIECES_MAX):
+                    yield Spoke(pieces[start : start + PIECES_MAX])
                 if finished is not None:
                     meter.model_calls.labels(model.provider, "completed").inc()
                     elapsed_ms = int((time.perf_counter() - began) * 1000)
@@ -77,7 +86,7 @@ async def converse(
     meter.model_calls.labels(model.provider, failed.code).inc()
     log.warning("model call failed", session=session, run=call.run_id, code=failed.code, error=failed.message)
     wait = None if failed.retry_after_seconds is None else int(failed.retry_after_seconds * 1000)
-    error = Failure(failed.code, failed.message)
+    error = Failure(failed.code, failed.message[:ERROR_CHARS_MAX])
     yield Broke(call.run_id, call.step, call.attempt, error, failed.retryable, wait)
 
 
@@ -137,6 +146,8 @@ def plan_calls(
         if "invalid" in block:
             refusal = f"the input was not valid JSON: {block['invalid']}"
             given = {"invalid": given}
+        elif len(planned) >= CALLS_MAX:
+            refusal = f"a message may ask for at most {CALLS_MAX} calls"
         elif offered is None:
             refusal = f"there is no tool named {name!r}; there are: {', '.join(sorted(offers)) or 'none'}"
         effect, pool = ("read", "") if offered is None else (offered.effect, offered.pool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -15,10 +15,11 @@ from playhead.codec import Codec
 from playhead.commands import Command, ReportResult, Request, RunTool, Say, StartSession
 from playhead.events import Event, Json, Stamped, wire_name
 from playhead.ids import SessionId, digest, message_id, run_id
-from playhead.queue import Topics
+from playhead.log import SessionLog
+from playhead.queue import Queue, Topics
 from playhead.telemetry import Telemetry
 from playhead_orchestrator.model import Finished, ModelRequest, Said, TextSaid, Usage
-from playhead_orchestrator.parts import OrchestratorParts
+from playhead_orchestrator.parts import OrchestratorParts, Waits
 from playhead_orchestrator.service import Orchestrator
 
 PATIENCE_SECONDS = 5.0
@@ -38,7 +39,7 @@ def answer(*pieces: str) -> Script:
     return play
 
 
-def use(*uses: tuple[str, dict[str, object]]) -> Script:
+def use(*uses: tuple[str, Mapping[str, object]]) -> Script:
     """A script that asks for tools."""
 
     async def play(request: ModelRequest) -> AsyncGenerator[Sequence[Said], None]:
@@ -75,13 +76,14 @@ class Stage:
     """The store, and what a test does with it."""
 
     def __init__(self, actor: Actor, agents: Sequence[Agent]) -> None:
-        self.log, self.queue = MemorySessionLog(), MemoryQueue()
+        self.log: SessionLog = MemorySessionLog()
+        self.queue: Queue = MemoryQueue()
         self.topics, self.codec, self.telemetry = Topics(), Codec(), Telemetry()
+        self.waits = Waits()
         self.actor, self.agents = actor, agents
 
-    @asynccontextmanager
-    async def orchestrator(self, owner: str = "first", *, drain_seconds: float = 0.0) -> AsyncGenerator[Orchestrator]:
-        parts = OrchestratorParts(
+    def parts(self, owner: str) -> OrchestratorParts:
+        return OrchestratorParts(
             log=self.log,
             queue=self.queue,
             topics=self.topics,
@@ -91,7 +93,12 @@ class Stage:
             owner=owner,
             lease_key=LEASE_KEY,
             models={"stage": self.actor},
+            waits=self.waits,
         )
+
+    @asynccontextmanager
+    async def orchestrator(self, owner: str = "first", *, drain_seconds: float = 0.0) -> AsyncGenerator[Orchestrator]:
+        parts = self.parts(owner)
         service, stop = Orchestrator(parts, self.agents, drain_seconds=drain_seconds), asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(service.serve(stop))
