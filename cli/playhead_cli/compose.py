@@ -148,9 +148,15 @@ def worker_services(
     return workers
 
 
-def gateway_service(deployment: Deployment, on_ready: Callable[[Address], None]) -> Running:
-    """Build a gateway on the host and port of the settings; `on_ready` is told where it listens."""
+def gateway_service(
+    deployment: Deployment, on_ready: Callable[[Address], None], *, allowed_hosts: tuple[str, ...] | None = None
+) -> Running:
+    """Build a gateway on the host and port of the settings; `on_ready` is told where it listens.
+
+    With `allowed_hosts` it answers for these names alone: what a page of a stranger has a browser send is refused.
+    """
     from playhead_gateway.gateway import GatewayParts
+    from playhead_gateway.limits import Limits
     from playhead_gateway.server import Address, serve
 
     settings, ready = deployment.settings, asyncio.Event()
@@ -162,6 +168,7 @@ def gateway_service(deployment: Deployment, on_ready: Callable[[Address], None])
         telemetry=deployment.telemetry,
         clock=clock,
         entropy=_entropy,
+        limits=Limits(allowed_hosts=allowed_hosts),
     )
 
     def listening(address: Address) -> None:

@@ -24,6 +24,9 @@ DEV_GRACE_SECONDS = 3.0
 
 DEFAULT_PORT = 4141
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""On a laptop, a page in the browser must not reach the agent by a name that was rebound to this machine."""
+
 
 async def dev(reference: str | None, settings: Settings, *, began: float) -> int:
     """Serve an app, or without one the built-in example, until told to stop."""
@@ -47,7 +50,11 @@ async def dev(reference: str | None, settings: Settings, *, began: float) -> int
                     deployment, app.agents, models, lease_key_in(settings.data)
                 ),
                 **compose.worker_services(deployment, app.tools, pools),
-                "gateway": compose.gateway_service(deployment, lambda address: addresses.append(str(address))),
+                "gateway": compose.gateway_service(
+                    deployment,
+                    lambda address: addresses.append(str(address)),
+                    allowed_hosts=LOOPBACK if settings.host in LOOPBACK else None,
+                ),
             }
             services["models"] = compose.warm_up_service(models, dict(services))
             return await run(services, lambda: _lines(app, settings, addresses[0]), settings, began)

@@ -50,6 +50,13 @@ async def playhead(*arguments: str, **variables: str) -> tuple[int, str, str]:
     return await process.wait(), out.decode(), notes.decode()
 
 
+async def test_dev_answers_for_this_machine_and_for_no_name_that_a_stranger_gave_it(tmp_path: Path):
+    async with asyncio.timeout(SECONDS_MAX), dev(tmp_path) as child, httpx2.AsyncClient(base_url=child.url) as client:
+        assert (await client.get("/v1/agents")).status_code == 200
+        assert (await client.get("/v1/agents", headers={"Host": "evil.example"})).status_code == 421
+        assert (await client.get("/v1/agents", headers={"Origin": "http://evil.example"})).status_code == 403
+
+
 async def test_dev_serves_the_example_and_the_clients_show_it(tmp_path: Path):
     async with asyncio.timeout(SECONDS_MAX), dev(tmp_path) as child:
         code, out, notes = await playhead("send", "What time is it in Oslo?", "--url", child.url)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
-from playhead.commands import CancelRun, Say, StartSession
+from playhead.commands import CancelRun, ReportResult, Say, StartSession
 from playhead.events import (
     Budget,
     Event,
@@ -668,3 +669,13 @@ def test_a_user_message_is_recorded_as_it_was_sent():
     driven.say("ü\u2028 \x00 \U0001f600")
     message = next(event for event in driven.events if isinstance(event, UserMessage))
     assert message.content == say("ü\u2028 \x00 \U0001f600").content
+
+
+def test_a_result_that_came_from_a_cache_says_so():
+    driven = begun()
+    driven.answer(calls=["quick"])
+    given = result(driven.session.open_calls[0].call_id, "again")
+    assert isinstance(given.report, ReportResult)
+    (settled, _) = driven.give(replace(given, report=replace(given.report, cached=True)))
+    assert isinstance(settled, ToolResult)
+    assert settled.cached

@@ -61,7 +61,7 @@ from playhead.session.inputs import (
     TakeOver,
 )
 from playhead.session.plan import Plan, result_of
-from playhead.session.state import BackingOff, Calling, Run, RunningTools, Session
+from playhead.session.state import BackingOff, Calling, OpenCall, Run, RunningTools, Session
 
 __all__ = ["ABANDONED_MAX", "ATTEMPTS_MAX", "WAITING_MAX", "decide"]
 
@@ -102,8 +102,9 @@ def decide(session: Session, given: Input, now: int) -> tuple[Event, ...]:  # no
         case Reported(report):
             _reported(plan, report)
         case GaveUp(call_id, message):
-            output = Json(orjson.dumps({"error": message}).decode())
-            _settle(plan, call_id, status="error", output=output, elapsed_ms=0)
+            call = _open_call(session, call_id)
+            if call is not None:
+                _settle(plan, result_of(call, "error", Json(orjson.dumps({"error": message}).decode()), 0))
         case _:
             assert_never(given)
     return tuple(plan.events)
@@ -278,7 +279,7 @@ def _retry_due(plan: Plan, run_id: RunId, step: int, attempt: int) -> None:
 
 
 def _reported(plan: Plan, report: Report) -> None:
-    call = next((one for one in plan.session.open_calls if one.call_id == report.call_id), None)
+    call = _open_call(plan.session, report.call_id)
     if call is None or isinstance(report, Heartbeat) or report.report_id in call.reports:
         return  # the call has its result (or never was), or this report is in the log
     place = (call.run_id, call.step, call.attempt, call.call_id)
@@ -292,16 +293,17 @@ def _reported(plan: Plan, report: Report) -> None:
         case ReportRetry():
             plan.add(ToolRetry(*place, report.try_, report.delay_ms, report.error))
         case ReportResult():
-            _settle(plan, call.call_id, status=report.status, output=report.output, elapsed_ms=report.elapsed_ms)
+            _settle(plan, ToolResult(*place, report.status, report.output, report.elapsed_ms, report.cached))
         case _:
             assert_never(report)
 
 
-def _settle(plan: Plan, call_id: CallId, *, status: str, output: Json, elapsed_ms: int) -> None:
-    call = next((one for one in plan.session.open_calls if one.call_id == call_id), None)
-    if call is None:
-        return
-    plan.add(result_of(call, status, output, elapsed_ms))
+def _open_call(session: Session, call_id: CallId) -> OpenCall | None:
+    return next((one for one in session.open_calls if one.call_id == call_id), None)
+
+
+def _settle(plan: Plan, result: ToolResult) -> None:
+    plan.add(result)
     if plan.run is not None and not plan.run.open_calls:
         plan.next_step()
 
