@@ -114,6 +114,11 @@ class SessionOwner:
         """Whether nothing is waiting or being dealt with, and nothing is going on."""
         return not self._mailbox and self._state is not None and not pending(self._state)
 
+    @property
+    def state(self) -> Session | None:
+        """What the session is as far as its log is known to go, once that has been read."""
+        return self._state
+
     def abandon(self) -> list[Message]:
         """Give up all that waits; return the messages, which somebody must put somewhere safe."""
         messages = [item.message for item in self._mailbox if item.message is not None]
@@ -154,6 +159,10 @@ class SessionOwner:
                 self._acts = Acts(self._setting, self._tell, lambda: self._head, tasks)
                 await self._work(self._acts)
         except ExceptionGroup as failures:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # A task group that fails when it is cancelled tells only of the failure (before Python 3.13).
+                raise asyncio.CancelledError from None
             raise _gravest(failures) from None
         finally:
             self._state = None

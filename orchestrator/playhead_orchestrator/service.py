@@ -28,6 +28,7 @@ from playhead.errors import Superseded, Unavailable, Undecodable, UnknownSession
 from playhead.events import Event, wire_name
 from playhead.ids import SessionId
 from playhead.queue import Assigned, Member, Message, Revoked
+from playhead.session import Session
 from playhead.telemetry import logger
 from prometheus_client import Counter
 
@@ -87,6 +88,12 @@ class Orchestrator:
         """How many queue messages wait for their sessions."""
         return self._under_way
 
+    @property
+    def held(self) -> dict[SessionId, Session]:
+        """What it takes its sessions to be, to be held against their logs. Not those that it is only just reading."""
+        states = {session: owner.state for session, (owner, _) in self._owners.items()}
+        return {session: state for session, state in states.items() if state is not None}
+
     async def serve(self, stop: asyncio.Event) -> None:
         """Take part until `stop`; then go on until no run is under way, at most `drain_seconds`."""
         parts = self._parts
@@ -119,7 +126,7 @@ class Orchestrator:
             command = AnnounceAgent(
                 agent.name, agent.version, agent.model, agent.description, agent.tool_names, is_default, now
             )
-            await parts.queue.publish(parts.topics.catalog.name, f"agent/{agent.name}", parts.codec.encode(command))
+            await parts.publish(parts.topics.catalog.name, f"agent/{agent.name}", command)
 
     async def _take(self, member: Member) -> None:
         async with asyncio.TaskGroup() as owners:

@@ -147,6 +147,28 @@ async def test_a_superseded_owner_goes_on_by_itself_if_the_session_stays_its_own
     assert [one.event.owner for one in events if isinstance(one.event, OwnerChanged)] == ["first", "zombie", "first"]
 
 
+async def test_an_owner_that_is_let_go_while_it_fails_does_not_stay() -> None:
+    closing = asyncio.Event()
+
+    async def slow_to_close(request: ModelRequest) -> AsyncGenerator[Sequence[Said], None]:
+        yield (TextSaid("one"),)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            closing.set()
+            for _ in range(10):  # the owner has failed and waits for this when it is stopped
+                await asyncio.sleep(0)
+
+    play = stage(slow_to_close)
+    play.log = log = FaultyLog(play.log)
+    async with play.orchestrator():
+        session = await play.start("hi")
+        await play.until(session, "text_delta")
+        log.faults.append("before")
+        await play.ask(play.say(session, "again"))
+        await closing.wait()
+
+
 async def test_a_session_whose_input_is_being_answered_is_not_idle() -> None:
     play = stage(answer("hello"))
     play.log = log = FaultyLog(play.log)
