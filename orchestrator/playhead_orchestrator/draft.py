@@ -32,6 +32,11 @@ class Draft:
         self._now = now
         self._batch_bytes = 0
 
+    @property
+    def head(self) -> Head:
+        """Where the log ends once all of it is appended."""
+        return self._head
+
     def add(self, given: Input, cause: str | None = None, trace: str | None = None) -> tuple[Event, ...]:
         """Add what an input leads to. Raises `TooLarge`: the draft is then as it was."""
         try:

@@ -157,7 +157,7 @@ class SessionOwner:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._acts = Acts(self._setting, self._tell, lambda: self._head, tasks)
-                await self._work(self._acts)
+                await self._work(self._acts, tasks)
         except ExceptionGroup as failures:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -169,7 +169,7 @@ class SessionOwner:
             self._acts = None
             self.was_fresh, self._fresh = self._fresh, False
 
-    async def _work(self, acts: Acts) -> None:
+    async def _work(self, acts: Acts, tasks: asyncio.TaskGroup) -> None:
         if not self._fresh:
             async with self._setting.loading:
                 await self._load()
@@ -181,7 +181,7 @@ class SessionOwner:
             must_look = False
             items = list(islice(self._mailbox, BATCH_MAX))
             self.busy_at = time.monotonic()
-            await self._advance(acts, items)
+            await self._advance(acts, tasks, items)
             # Not before: nothing is lost with an owner, what it was dealing with is the next one's first.
             for _ in items:
                 self._mailbox.popleft()
@@ -205,7 +205,7 @@ class SessionOwner:
         # Also our own work, if we lost it on the way: what an earlier life of ours had in flight died with it.
         self._inherited = state.started and (state.owner != self._parts.owner or bool(pending(state)))
 
-    async def _advance(self, acts: Acts, items: Sequence[Item]) -> None:
+    async def _advance(self, acts: Acts, tasks: asyncio.TaskGroup, items: Sequence[Item]) -> None:
         """Answer items: decide, append, and when that is accepted act."""
         state = self._state or empty(self._setting.session)
         draft = Draft(self._parts.codec, state, self._head, self._parts.clock())
@@ -213,17 +213,26 @@ class SessionOwner:
         if takes_over:
             self._note(draft.add(TakeOver(self._parts.owner)))
         refused = self._answer(items, draft)
+        state = draft.state
+        listing = self._listing(state, draft.head)
+        publishing: asyncio.Task[None] | None = None
+        if listing is not None and listing.open:
+            # With the append, since it may be said too early (then the next owner finds nothing to do) but not too
+            # late. That work has ended may not be said too early.
+            publishing = tasks.create_task(self._list(state, listing))
         for batch in draft.batches:
             began = time.perf_counter()
             self._head = await self._parts.log.append(self._setting.session, self._head, batch)
             self._parts.telemetry.append_seconds.observe(time.perf_counter() - began)
         self._fresh = False
         self._inherited = self._inherited and not takes_over
-        self._state = state = draft.state
+        self._state = state
         acts.match(state, draft.events)
         self._measure(draft.events, state)
-        if state is not self._listed_state:
-            await self._list(state)
+        if publishing is not None:
+            await publishing
+        elif listing is not None:
+            await self._list(state, listing)
         for message, error in refused:
             await self._set_aside(message, error)
         self._acknowledge([item.message for item in items if item.message is not None])
@@ -273,24 +282,30 @@ class SessionOwner:
                 agent = state.agent if self._setting.agents.named(state.agent) else "unknown"
                 meter.runs.labels(agent, wire_name(kind).removeprefix("run_")).inc(count)
 
-    async def _list(self, state: Session) -> None:
+    def _listing(self, state: Session, head: Head) -> ListSession | None:
+        """Give the directory's line, if it is another than the last one."""
+        if state is self._listed_state or not state.started:
+            return None
+        status, is_open = line = (state.status, bool(pending(state)))
+        if line == self._listed:
+            self._listed_state = state
+            return None
+        return ListSession(
+            session=state.id,
+            agent=state.agent or "",
+            status=status,
+            open=is_open,
+            created_at=state.created_at,
+            updated_at=state.updated_at,
+            last_seq=head.seq,
+            epoch=state.epoch,
+            metadata=state.metadata,
+        )
+
+    async def _list(self, state: Session, listing: ListSession) -> None:
         """Keep the directory's line true, before any input is acknowledged: so open work is never missed."""
-        line = (state.status, bool(pending(state)))
-        if state.started and line != self._listed:
-            listing = ListSession(
-                session=state.id,
-                agent=state.agent or "",
-                status=state.status,
-                open=line[1],
-                created_at=state.created_at,
-                updated_at=state.updated_at,
-                last_seq=self._head.seq,
-                epoch=state.epoch,
-                metadata=state.metadata,
-            )
-            await self._parts.publish(self._parts.topics.sessions.name, state.id, listing)
-            self._listed = line
-        self._listed_state = state
+        await self._parts.publish(self._parts.topics.sessions.name, state.id, listing)
+        self._listed, self._listed_state = (listing.status, listing.open), state
 
     async def _tell(self, given: Input) -> None:
         if isinstance(given, Spoke):
