@@ -20,6 +20,7 @@ TOLD_SECONDS = 5.0
 START_SECONDS = 3.0
 """What Python itself takes on a busy machine, before anything of ours can run."""
 OUTAGE_SECONDS = 20.0
+FROZEN_SECONDS = 1.0
 
 ROLES = (("orchestrator", "tests.chaos.app"), ("worker", "tests.chaos.app"), ("gateway", "--port", "0"))
 
@@ -76,6 +77,9 @@ async def test_a_broker_that_goes_away_and_comes_back_costs_nobody_anything(own:
         laborer = await stack.enter_async_context(viewing(gateway.url, working))
         await laborer.until_type("tool_started")
         await teller.until_type("text_delta", 5)
+        # Frozen first, it dies with requests unread: connections are then reset, not closed, which clients see otherwise.
+        broker.freeze()
+        await asyncio.sleep(FROZEN_SECONDS)
         await asyncio.to_thread(broker.kill)
         await asyncio.sleep(OUTAGE_SECONDS)  # what is tested is the time that passes, not what happens in it
         assert all(process.is_running for process in roles), stage.last_words()

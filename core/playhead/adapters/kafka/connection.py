@@ -21,7 +21,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from playhead.errors import Misconfigured, Unavailable
 
-__all__ = ["Background", "Cluster", "KafkaConnection", "Lost", "NoTopic", "backoff"]
+__all__ = ["Background", "Cluster", "KafkaConnection", "Lost", "NoTopic", "backoff", "is_open"]
 
 CONNECT_SECONDS = 3.0
 """The longest wait for a connection to one node, its handshake included."""
@@ -102,6 +102,15 @@ class KafkaConnection:
 def backoff(tries: int) -> float:
     """Give the pause after so many failed tries, in seconds."""
     return BACKOFF_SECONDS[min(tries, len(BACKOFF_SECONDS) - 1)]
+
+
+def is_open(connection: Any) -> bool:  # Any: aiokafka's connections
+    """Tell whether a connection can be written to.
+
+    aiokafka says that one is connected until its reader has noticed that it was reset. A write in between is lost, and
+    with uvloop raises a `RuntimeError` that nobody expects.
+    """
+    return connection.connected() and not connection._writer.is_closing()
 
 
 class Background:
@@ -286,11 +295,11 @@ class Cluster:
     async def _connected(self, place: int | Address, address: Address, purpose: str) -> Any:
         key = place, purpose
         found = self._connections.get(key)
-        if found is not None and found.connected():
+        if found is not None and is_open(found):
             return found
         async with self._connecting.setdefault(key, asyncio.Lock()):
             found = self._connections.get(key)
-            if found is not None and found.connected():
+            if found is not None and is_open(found):
                 return found
             self._drop(place, purpose)
             async with asyncio.timeout(CONNECT_SECONDS):

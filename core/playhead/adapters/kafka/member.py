@@ -13,12 +13,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import CloseReason
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 
-from playhead.adapters.kafka.connection import PATIENCE_SECONDS, Background, Cluster, Lost
+from playhead.adapters.kafka.connection import PATIENCE_SECONDS, Background, Cluster, Lost, is_open
 from playhead.adapters.kafka.progress import Progress, decode_finished
 from playhead.adapters.kafka.wire import FETCH_BYTES_MAX, Place
 from playhead.errors import Unavailable
@@ -257,12 +259,33 @@ class GroupMember(ConsumerRebalanceListener):
             return {}
 
 
+class _Client(AIOKafkaClient):
+    """aiokafka's client, but for connections that were reset and are not known to be.
+
+    Its tasks (metadata, coordination, fetching) end for good, and without a word, when such a connection is handed to
+    them: the member would never hear of anything again.
+    """
+
+    async def _get_conn(self, node_id: Any, **how: Any) -> Any:  # Any: as aiokafka has it
+        base: Any = super()
+        connection = await base._get_conn(node_id, **how)
+        if connection is not None and not is_open(connection):
+            connection.close(reason=CloseReason.CONNECTION_BROKEN)
+            connection = await base._get_conn(node_id, **how)
+        return connection
+
+
 def _consumer(cluster: Cluster, group: str) -> AIOKafkaConsumer:
     connection = cluster.connection
     session_ms = connection.session_timeout_ms
-    return AIOKafkaConsumer(
-        bootstrap_servers=connection.bootstrap,
-        client_id=cluster.client_id,
+    reach: dict[str, Any] = {
+        "bootstrap_servers": connection.bootstrap,
+        "client_id": cluster.client_id,
+        "request_timeout_ms": max(session_ms, int(REBALANCE_SECONDS * 1000)) + 5000,
+        "metadata_max_age_ms": 60_000,
+        **connection.security(),
+    }
+    consumer = AIOKafkaConsumer(
         group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
@@ -275,7 +298,7 @@ def _consumer(cluster: Cluster, group: str) -> AIOKafkaConsumer:
         max_poll_records=BATCH_MESSAGES_MAX,
         fetch_max_wait_ms=LONG_POLL_MS,
         max_partition_fetch_bytes=FETCH_BYTES_MAX,
-        request_timeout_ms=max(session_ms, int(REBALANCE_SECONDS * 1000)) + 5000,
-        metadata_max_age_ms=60_000,
-        **connection.security(),
+        **reach,
     )
+    consumer._client = _Client(**reach)  # pyright: ignore[reportPrivateUsage] - it takes none, and uses none yet
+    return consumer
