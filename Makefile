@@ -2,6 +2,7 @@
 #
 #   make demo     a session that survives kill -9, shown live (no key, no network once installed)
 #   make test     every test; those that need a broker say so where there is neither Docker nor Java with Maven
+#   make soak     kill and stop processes at random for SOAK_ROUNDS (100) rounds, on a real Kafka
 #   make bench    what it costs beside a plain agent loop (BENCH_ARGS='--quick', '--kafka start'; bench/README.md)
 #   make check    format, lint, types, imports, schemas: under a minute
 #   make format   rewrite what `make check` would complain about
@@ -15,7 +16,7 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # One stamp for each state of pyproject.toml and each interpreter: nothing is installed twice.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml Makefile | cksum | cut -d' ' -f1)
 
-.PHONY: demo test bench check format schemas clean
+.PHONY: demo test soak bench check format schemas clean
 .DEFAULT_GOAL := test
 
 demo: $(STAMP)
@@ -23,6 +24,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -rs $(PYTEST_ARGS)
+
+soak: SOAK_ROUNDS ?= 100
+soak: $(STAMP)
+	PLAYHEAD_SOAK_ROUNDS=$(SOAK_ROUNDS) $(BIN)/python -m pytest -rs tests/chaos/test_soak.py $(PYTEST_ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench.run $(BENCH_ARGS)

@@ -77,7 +77,7 @@ async def test_a_broker_that_goes_away_and_comes_back_costs_nobody_anything(own:
         laborer = await stack.enter_async_context(viewing(gateway.url, working))
         await laborer.until_type("tool_started")
         await teller.until_type("text_delta", 5)
-        # Frozen first, it dies with requests unread: connections are then reset, not closed, which clients see otherwise.
+        # Frozen first, it dies with requests unread: connections are then reset and not closed, which is harder.
         broker.freeze()
         await asyncio.sleep(FROZEN_SECONDS)
         await asyncio.to_thread(broker.kill)
