@@ -52,11 +52,11 @@ from tests.orchestrator.faults import FaultyLog, FaultyQueue
 from tests.orchestrator.stage import Actor, Stage
 from tests.session.invariants import audit, place_of
 
-SEEDS = range(int(os.environ.get("PLAYHEAD_STRESS_SEEDS", "4")))
+SEEDS = range(int(os.environ.get("PLAYHEAD_STRESS_SEEDS", "3")))
 
 SESSIONS = 8
 ORCHESTRATORS_MAX = 3
-STIRRING_SECONDS = 2.5
+STIRRING_SECONDS = 2.0
 CALM_SECONDS = 30.0
 WAITS = Waits(again=0.01, reacquire=0.05, silence=0.3, look=0.05, unassigned=0.2)
 HANDOVER_SECONDS = 0.05
