@@ -77,6 +77,7 @@ class Orchestrator:
         self._owners: dict[SessionId, tuple[SessionOwner, asyncio.Task[None]]] = {}
         self._partitions: dict[SessionId, int] = {}
         self._assigned: frozenset[int] = frozenset()
+        self._leaving: frozenset[int] = frozenset()
         self._under_way = 0
         self._loading = asyncio.Semaphore(LOADING_MAX)
         self._room = asyncio.Event()
@@ -135,12 +136,18 @@ class Orchestrator:
                 match delivery:
                     case Assigned(partitions):
                         self._assigned |= partitions
+                        self._leave(self._leaving)
                         await self._recover(partitions, member, owners)
                         self.ready.set()
                     case Revoked(partitions):
+                        # Every change of the group revokes everything, and most of it comes back at once. Whoever has
+                        # a session until then is superseded by the log, so runs need not be torn apart for that.
                         self._assigned -= partitions
-                        lost = [one for one in self._owners if self._partitions[one] in partitions]
-                        await self._let_go(lost)
+                        self._leaving |= partitions
+                        for session, (owner, _) in list(self._owners.items()):
+                            if self._partitions[session] in partitions and owner.is_idle:
+                                self._stop(session)
+                        asyncio.get_running_loop().call_later(self._parts.waits.handover, self._leave, partitions)
                     case messages:
                         for message in messages:
                             await self._deliver(message, member, owners)
@@ -151,19 +158,19 @@ class Orchestrator:
     async def _recover(self, partitions: frozenset[int], member: Member, owners: asyncio.TaskGroup) -> None:
         """Find the sessions with open work in the directory, and own them."""
         parts = self._parts
-        open_sessions: dict[SessionId, int] = {}
+        newest: dict[SessionId, tuple[ListSession, int]] = {}
         async with aclosing(parts.queue.replay(parts.topics.sessions.name, partitions=partitions)) as batches:
             async for messages in batches:
                 for message in messages:
                     listing = self._listing(message)
-                    if listing is not None and listing.open:
-                        open_sessions[listing.session] = message.partition
-                    elif listing is not None:
-                        open_sessions.pop(listing.session, None)
-        for session, partition in open_sessions.items():
+                    # An owner that woke late may have written its line after its successor's.
+                    if listing is not None and listing.epoch >= _epoch(newest.get(listing.session)):
+                        newest[listing.session] = (listing, message.partition)
+        open_sessions = [(listing.session, partition) for listing, partition in newest.values() if listing.open]
+        for session, partition in open_sessions:
             self._owner(session, partition, member=member, owners=owners, fresh=False)
         if open_sessions:
-            log.info("recovered sessions with open work", count=len(open_sessions))
+            log.info("sessions have open work", count=len(open_sessions))
 
     def _listing(self, message: Message) -> ListSession | None:
         try:
@@ -274,13 +281,21 @@ class Orchestrator:
             self._room.set()
             self._parts.telemetry.sessions_owned.set(len(self._owners))
 
+    def _leave(self, partitions: frozenset[int]) -> None:
+        """Let go of the sessions of partitions that were taken away and have not come back."""
+        lost = partitions & self._leaving - self._assigned
+        self._leaving -= partitions
+        for session in [one for one in self._owners if self._partitions[one] in lost]:
+            self._stop(session)
+
+    def _stop(self, session: SessionId) -> asyncio.Task[None]:
+        owner, task = self._owners[session]
+        self._forget(session, owner)
+        task.cancel()
+        return task
+
     async def _let_go(self, sessions: Iterable[SessionId]) -> None:
-        tasks: list[asyncio.Task[None]] = []
-        for session in list(sessions):
-            owner, task = self._owners[session]
-            self._forget(session, owner)
-            task.cancel()
-            tasks.append(task)
+        tasks = [self._stop(session) for session in list(sessions)]
         if tasks:
             await asyncio.wait(tasks)
 
@@ -292,12 +307,11 @@ class Orchestrator:
             now = time.monotonic()
             if not self._assigned and now - joined > waits.unassigned:
                 self.ready.set()  # there are more members than partitions: nothing to do is no reason not to serve
-            for session, (owner, task) in list(self._owners.items()):
+            for session, (owner, _) in list(self._owners.items()):
                 owner.look()
                 too_many = len(self._owners) > OWNERS_IDLE_MAX
                 if owner.is_idle and (too_many or now - owner.busy_at > waits.idle):
-                    self._forget(session, owner)
-                    task.cancel()
+                    self._stop(session)
 
     async def _drain(self) -> None:
         try:
@@ -307,6 +321,10 @@ class Orchestrator:
                     await self._room.wait()
         except TimeoutError:
             log.warning("runs are still under way: the next owner will go on with them", sessions=len(self._owners))
+
+
+def _epoch(known: tuple[ListSession, int] | None) -> int:
+    return 0 if known is None else known[0].epoch
 
 
 def _counts(parts: OrchestratorParts) -> Callable[[type[Event]], Counter]:

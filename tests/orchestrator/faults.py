@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Literal
 
 from playhead.accept import Head, Record
 from playhead.errors import Unavailable
 from playhead.ids import BEGINNING, Cursor, SessionId
 from playhead.log import Page, SessionLog
-from playhead.queue import Member, Message, Queue, TopicSpec
+from playhead.queue import Assigned, Delivery, Member, Message, Queue, Revoked, TopicSpec
 
 Fault = Literal["before", "after"]
 """Where it happens: before the store acts, or after, so that what was done is not known to have been."""
@@ -98,3 +98,48 @@ class FaultyQueue:
     async def partition_of(self, topic: str, key: str) -> int:
         """Tell a partition."""
         return await self._queue.partition_of(topic, key)
+
+
+class EagerMember:
+    """A member whose group, when `rebalance` is set, takes everything away from it and gives it back, as Kafka's do."""
+
+    def __init__(self, member: Member, rebalance: asyncio.Event) -> None:
+        self._member = member
+        self._rebalance = rebalance
+        self._held = frozenset[int]()
+        self._given_back: Assigned | None = None
+
+    async def receive(self) -> Delivery:
+        if self._given_back is not None:
+            given_back, self._given_back = self._given_back, None
+            return given_back
+        if self._rebalance.is_set():
+            self._rebalance.clear()
+            self._given_back = Assigned(self._held)
+            return Revoked(self._held)
+        delivery = await self._member.receive()
+        if isinstance(delivery, Assigned):
+            self._held |= delivery.partitions
+        return delivery
+
+    def acknowledge(self, *messages: Message) -> None:
+        self._member.acknowledge(*messages)
+
+
+class EagerQueue(FaultyQueue):
+    """A queue whose members rebalance eagerly."""
+
+    def __init__(self, queue: Queue, rebalance: asyncio.Event) -> None:
+        async def before_publish(topic: str) -> None:
+            """Nothing goes wrong here."""
+
+        super().__init__(queue, before_publish)
+        self._rebalance = rebalance
+
+    @asynccontextmanager
+    async def _join(self, group: str, *topics: str) -> AsyncGenerator[Member]:
+        async with self._queue.join(group, *topics) as member:
+            yield EagerMember(member, self._rebalance)
+
+    def join(self, group: str, *topics: str) -> AbstractAsyncContextManager[Member]:
+        return self._join(group, *topics)

@@ -47,7 +47,7 @@ from playhead_orchestrator.speaking import CALLS_MAX
 from tests.orchestrator.faults import FaultyLog, FaultyQueue
 from tests.orchestrator.stage import PATIENCE_SECONDS, Actor, Script, Stage, answer, names, only, use
 
-FAST = Waits(again=0.02, reacquire=0.05, silence=0.1, look=0.02, unassigned=0.05)
+FAST = Waits(again=0.02, reacquire=0.05, handover=0.04, silence=0.1, look=0.02, unassigned=0.05)
 
 
 @tool

@@ -9,6 +9,7 @@ from playhead.events import Budget, ModelCallCompleted, OwnerChanged, RunFailed,
 from playhead.ids import SessionId
 from playhead_orchestrator.model import ModelFailed, ModelRequest, Said, TextSaid
 
+from tests.orchestrator.faults import EagerQueue
 from tests.orchestrator.stage import Actor, Script, Stage, answer, names, only, use
 
 
@@ -255,3 +256,20 @@ async def test_two_orchestrators_share_the_sessions_and_one_takes_over_from_the_
             await play.ask(play.say(session, "and now?"))
         for session in sessions:
             await play.until(session, "run_completed", "run_completed")
+
+
+async def test_a_rebalance_after_which_the_partitions_come_back_tears_no_run_apart() -> None:
+    started, rebalance = asyncio.Event(), asyncio.Event()
+    play = stage(endless(started), answer("and one more"))
+    play.queue = EagerQueue(play.queue, rebalance)
+    async with play.orchestrator():
+        session = await play.start("hi")
+        await play.until(session, "text_delta", "text_delta")
+        rebalance.set()
+        other = await play.start("hi too")  # answered after the rebalance
+        await play.until(other, "run_completed")
+        await play.ask(CancelRun("c1", session, None, "enough"))
+        events = await play.until(session, "run_cancelled")
+    assert not rebalance.is_set(), "there was no rebalance"
+    assert "model_call_abandoned" not in names(events)
+    assert len(only(events, OwnerChanged)) == 1

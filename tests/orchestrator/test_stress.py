@@ -58,7 +58,7 @@ SESSIONS = 8
 ORCHESTRATORS_MAX = 3
 STIRRING_SECONDS = 2.0
 CALM_SECONDS = 30.0
-WAITS = Waits(again=0.01, reacquire=0.05, silence=0.3, look=0.05, unassigned=0.2)
+WAITS = Waits(again=0.01, reacquire=0.05, handover=0.04, silence=0.3, look=0.05, unassigned=0.2)
 HANDOVER_SECONDS = 0.05
 """Less than an owner may need to let go: partitions are also taken from members that still work."""
 
