@@ -162,8 +162,10 @@ class Fanout:
         tail = Tail(session, cursor, end, Ring(start.seq, self.frame))
         self._tails[session] = tail
         self._tasks[tail] = self._group.create_task(self._follow(tail, start), name=f"tail of {session}")
-        for other in self._tails.values():
-            other.ring.trim(self._allowance())
+        allowance = self._allowance()
+        if allowance < self.limits.ring_bytes_max:  # one more has made every other's share smaller
+            for other in self._tails.values():
+                other.ring.trim(allowance)
         return tail
 
     async def _place(self, tail: Tail, cursor: Cursor) -> Opening:

@@ -82,10 +82,10 @@ RETRY_AFTER_MS_MAX = 3_600_000
 
 def decide(session: Session, given: Input, now: int) -> tuple[Event, ...]:  # noqa: C901 - one arm an input
     """Name the facts that an input makes true at `now` (microseconds since the epoch)."""
+    if isinstance(given, Spoke):
+        return _spoke(session, given.pieces)  # the path of every delta: nothing that follows is needed for it
     plan = Plan(session, now)
     match given:
-        case Spoke(pieces):
-            return _spoke(session, pieces)
         case Asked():
             _asked(plan, given)
         case TakeOver(owner):
@@ -114,8 +114,10 @@ def _spoke(session: Session, pieces: Sequence[TextDelta | Thinking | ToolInputDe
     run = session.run
     if run is None or not isinstance(run.phase, Calling):
         return ()
-    place = (run.run_id, run.step, run.attempt)
-    return tuple(piece for piece in pieces if (piece.run_id, piece.step, piece.attempt) == place)
+    run_id, step, attempt = run.run_id, run.step, run.attempt
+    return tuple(
+        [piece for piece in pieces if piece.attempt == attempt and piece.step == step and piece.run_id == run_id]
+    )
 
 
 def _asked(plan: Plan, asked: Asked) -> None:
