@@ -25,7 +25,7 @@ __all__ = ["EXAMPLE_MODELS", "Models", "Store", "example_app", "open_cluster", "
 
 BROKER_RETRY_SECONDS = 0.5
 
-EXAMPLE_MODELS = {"ANTHROPIC_API_KEY": "anthropic:claude-sonnet-4-5", "OPENAI_API_KEY": "openai:gpt-4.1-mini"}
+EXAMPLE_MODELS = {"ANTHROPIC_API_KEY": "anthropic:claude-sonnet-5-5", "OPENAI_API_KEY": "openai:gpt-4.1-mini"}
 """The example agent's model, by the first key that is set."""
 
 _log = logger("playhead.cli")

@@ -45,7 +45,7 @@ class Agent:
         check_name("agent", self.name)
         if not MODEL.fullmatch(self.model):
             raise Misconfigured(
-                f"agent {self.name}: a model is `provider:model`, as in `anthropic:claude-sonnet-4-5`, or `scripted`; "
+                f"agent {self.name}: a model is `provider:model`, as in `anthropic:claude-sonnet-5-5`, or `scripted`; "
                 f"not {self.model!r}"
             )
         budget = {f"budget.{limit}": value for limit, value in asdict(self.budget).items()}

@@ -63,7 +63,7 @@ def search_help(
 
 agent = Agent(
     "support",
-    model="anthropic:claude-sonnet-4-5" if os.environ.get("ANTHROPIC_API_KEY") else "scripted",
+    model="anthropic:claude-sonnet-5-5" if os.environ.get("ANTHROPIC_API_KEY") else "scripted",
     instructions=(
         "You answer customers of a small shop. Look things up with your tools; never guess an order's state. "
         "Give money back only when the customer asks for it, and say the amount."

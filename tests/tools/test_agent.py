@@ -23,7 +23,7 @@ async def other_weather(city: str) -> str:
 
 
 def test_an_agent_holds_its_tools_and_the_names_of_others() -> None:
-    agent = Agent("support", "anthropic:claude-sonnet-4-5", "Be kind.", [weather, "refund_order"])
+    agent = Agent("support", "anthropic:claude-sonnet-5-5", "Be kind.", [weather, "refund_order"])
     assert agent.tools == (weather, "refund_order")
     assert agent.tool_names == ("weather", "refund_order")
     assert agent.own_tools == (weather,)
