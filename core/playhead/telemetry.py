@@ -12,7 +12,13 @@ from typing import Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from structlog import configure, contextvars, dev, processors, stdlib
 
-__all__ = ["Telemetry", "configure_logging", "logger"]
+__all__ = ["OncePerWhile", "Telemetry", "configure_logging", "logger"]
+
+AIOKAFKA_REPEAT_SECONDS = 10.0
+"""How soon aiokafka may say the same again."""
+
+REMEMBERED_MAX = 1000
+"""How many of a library's messages are remembered."""
 
 FAST = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5)
 SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120, 600)
@@ -94,6 +100,28 @@ def logger(name: str) -> stdlib.BoundLogger:
     return stdlib.get_logger(name)
 
 
+class OncePerWhile(logging.Filter):
+    """Lets a library say the same thing once in a while: aiokafka repeats itself ten times a second in an outage."""
+
+    def __init__(self, library: str, seconds: float) -> None:
+        super().__init__()
+        self._library = library
+        self._seconds = seconds
+        self._said: dict[tuple[str, object], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is to be written."""
+        if not record.name.startswith(self._library):
+            return True
+        key, now = (record.name, record.msg), record.created
+        if now - self._said.get(key, 0.0) < self._seconds:
+            return False
+        if len(self._said) >= REMEMBERED_MAX:
+            self._said.clear()
+        self._said[key] = now
+        return True
+
+
 def configure_logging(level: str = "INFO", style: Literal["json", "console"] = "json") -> None:
     """Send all logs, ours and the libraries', to stderr in one form. Called once, by the command line."""
     shared = [
@@ -118,6 +146,8 @@ def configure_logging(level: str = "INFO", style: Literal["json", "console"] = "
             processors=[stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    if level != "DEBUG":
+        handler.addFilter(OncePerWhile("aiokafka", AIOKAFKA_REPEAT_SECONDS))
     logging.basicConfig(handlers=[handler], level=level, force=True)
     # aiokafka logs every assignment with all its partitions at INFO
     logging.getLogger("aiokafka").setLevel(logging.ERROR if level != "DEBUG" else logging.INFO)
