@@ -114,7 +114,7 @@ class OncePerWhile(logging.Filter):
         if not record.name.startswith(self._library):
             return True
         key, now = (record.name, record.msg), record.created
-        if now - self._said.get(key, 0.0) < self._seconds:
+        if key in self._said and now - self._said[key] < self._seconds:
             return False
         if len(self._said) >= REMEMBERED_MAX:
             self._said.clear()
