@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import re
 import secrets
+import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
@@ -239,6 +241,8 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=1, help="runs at once")
     parser.add_argument("--repeat", type=int, default=1, help="batches, one after another")
     report = uvloop.run(measure(parser.parse_args()))
+    # A report of more than a pipe holds was once cut off there: written to a pipe that did not block.
+    os.set_blocking(sys.stdout.fileno(), True)
     print(orjson.dumps(asdict(report)).decode(), flush=True)
 
 
