@@ -49,6 +49,7 @@ class Catalog:
         self._sessions: dict[str, ListSession] = {}
         self._ordered: list[ListSession] | None = None
         self._behind = {topics.catalog.name, topics.sessions.name}
+        self.caught_up = asyncio.Event()
 
     async def follow(self) -> None:
         """Follow both topics until cancelled."""
@@ -102,6 +103,8 @@ class Catalog:
                             self._take(message, take)
                         if not batch:
                             self._behind.discard(topic)
+                            if not self._behind:
+                                self.caught_up.set()
                         pause = RETRY_SECONDS_FIRST
             except Unavailable as error:
                 _log.warning("following a topic failed; trying again", topic=topic, error=str(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from playhead.accept import genesis
@@ -62,6 +62,10 @@ class Gateway:
         """Follow what must be followed while this is open; close every stream at its end."""
         async with self.fanout, asyncio.TaskGroup() as group:
             following = group.create_task(self.catalog.follow(), name="catalogue and directory")
+            # Who answers before it knows what others have announced answers wrongly; who waits for ever, not at all.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.limits.settle_seconds):
+                    await self.catalog.caught_up.wait()
             try:
                 yield
             finally:

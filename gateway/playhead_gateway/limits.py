@@ -38,7 +38,8 @@ class Limits:
     linger_seconds: float = 5.0
     """How long a session stays open without viewers: a reconnect finds it warm."""
     settle_seconds: float = 5.0
-    """How long a viewer whose cursor is ahead of this gateway waits for it to catch up."""
+    """How long a viewer whose cursor is ahead of this gateway waits for it to catch up, and how long a gateway that
+    starts does not listen yet, for it to learn what is announced and listed."""
     retry_ms: int = 2_000
     retry_jitter_ms: int = 3_000
     """Clients that are sent away together come back spread over this much more than `retry_ms`."""
