@@ -7,14 +7,14 @@ which costs more CPU than all else that Playhead does with one; so the body's by
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
 from playhead_orchestrator.adapters.claude_wire import ClaudeStream, body_of
 from playhead_orchestrator.adapters.failures import from_status, timed_out, unreachable
+from playhead_orchestrator.adapters.lazy import LazyClient
 from playhead_orchestrator.adapters.reading import read_message, reason
 from playhead_orchestrator.model import ModelFailed, ModelRequest, Said
 
@@ -38,25 +38,19 @@ class ClaudeModel:
     provider = "anthropic"
 
     def __init__(self, api_key: str | None = None, base_url: str | None = None) -> None:
-        self._api_key = api_key
-        self._base_url = base_url
-        self._client: AsyncAnthropic | None = None
-        self._opening = asyncio.Lock()
+        self._client = LazyClient(lambda: _client(api_key, base_url))
 
     async def warm_up(self) -> None:
         """Import the SDK (1–2 s) in a thread, off the path to ready. What is missing is for the first call to say."""
-        with suppress(ModelFailed):
-            await self._open()
+        await self._client.warm_up()
 
     async def close(self) -> None:
         """Close the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        await self._client.close()
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[Said], None]:
         """Call the model. Raises `ModelFailed`."""
-        client = await self._open()
+        client = await self._client.open()
         from anthropic import AnthropicError, APIConnectionError, APITimeoutError  # noqa: PLC0415  see `warm_up`
 
         try:
@@ -69,12 +63,6 @@ class ClaudeModel:
             raise unreachable(f"Anthropic cannot be reached: {reason(error.__cause__ or error)}") from error
         except AnthropicError as error:
             raise _refusal(error) from error
-
-    async def _open(self) -> AsyncAnthropic:
-        async with self._opening:
-            if self._client is None:
-                self._client = await asyncio.to_thread(_client, self._api_key, self._base_url)
-            return self._client
 
 
 def _client(api_key: str | None, base_url: str | None) -> AsyncAnthropic:

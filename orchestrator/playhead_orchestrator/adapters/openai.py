@@ -6,13 +6,13 @@ The SDK is an extra: without it every call fails with how to install it.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
 from playhead_orchestrator.adapters.failures import from_status, timed_out, unreachable
+from playhead_orchestrator.adapters.lazy import LazyClient
 from playhead_orchestrator.adapters.openai_wire import ChatStream, body_of, out_of_quota
 from playhead_orchestrator.adapters.reading import read_message, reason
 from playhead_orchestrator.model import ModelFailed, ModelRequest, Said
@@ -41,25 +41,19 @@ class OpenAIModel:
     provider = "openai"
 
     def __init__(self, api_key: str | None = None, base_url: str | None = None) -> None:
-        self._api_key = api_key
-        self._base_url = base_url
-        self._client: AsyncOpenAI | None = None
-        self._opening = asyncio.Lock()
+        self._client = LazyClient(lambda: _client(api_key, base_url))
 
     async def warm_up(self) -> None:
         """Import the SDK in a thread, off the path to ready. What is missing is for the first call to say."""
-        with suppress(ModelFailed):
-            await self._open()
+        await self._client.warm_up()
 
     async def close(self) -> None:
         """Close the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        await self._client.close()
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[Sequence[Said], None]:
         """Call the model. Raises `ModelFailed`."""
-        client = await self._open()
+        client = await self._client.open()
         from openai import APIConnectionError, APITimeoutError, OpenAIError  # noqa: PLC0415  see `warm_up`
 
         try:
@@ -72,12 +66,6 @@ class OpenAIModel:
             raise unreachable(f"the provider cannot be reached: {reason(error.__cause__ or error)}") from error
         except OpenAIError as error:
             raise _refusal(error) from error
-
-    async def _open(self) -> AsyncOpenAI:
-        async with self._opening:
-            if self._client is None:
-                self._client = await asyncio.to_thread(_client, self._api_key, self._base_url)
-            return self._client
 
 
 def _client(api_key: str | None, base_url: str | None) -> AsyncOpenAI:
