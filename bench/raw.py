@@ -94,7 +94,7 @@ def through_sqlite(folder: Path, count: int, rate: int) -> list[float]:
     delays: list[float] = []
     with closing(sqlite3.connect(path, isolation_level=None)) as writer, closing(sqlite3.connect(path)) as reader:
         writer.execute("pragma journal_mode = wal")
-        writer.execute("pragma synchronous = normal")
+        writer.execute("pragma synchronous = full")
         writer.execute("create table event (seq integer primary key, value blob not null)")
         for seq, value in enumerate(values(count + WARM_UP), start=1):
             writer.execute("insert into event values (?, ?)", (seq, value))
