@@ -16,16 +16,23 @@ from playhead.ids import CallId, MessageId, RunId, Seq, SessionId
 
 __all__ = [
     "AnnounceAgent",
+    "AnnounceBreaker",
     "AnnounceTool",
+    "AnswerQuestion",
+    "CallTool",
     "CancelRun",
     "CloseSession",
     "Command",
     "DeadLetter",
+    "Grant",
     "Heartbeat",
+    "LetterHandled",
     "ListSession",
     "Report",
     "ReportChunk",
+    "ReportPending",
     "ReportProgress",
+    "ReportQuestion",
     "ReportResult",
     "ReportRetry",
     "ReportStarted",
@@ -84,6 +91,31 @@ class CloseSession:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerQuestion:
+    """The user answers a question. `content` is any JSON; `by` says who it was, as far as that is known."""
+
+    request_id: str
+    session: SessionId
+    question_id: str
+    content: Json
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallTool:
+    """Begin a session that makes one call, asked for by hand, and ends its run with the result."""
+
+    request_id: str
+    session: SessionId
+    message_id: MessageId
+    run_id: RunId
+    name: str
+    input: Json
+    metadata: Json = Json("{}")
+    trace: str | None = None
+
+
 # --- calls: agent.tools.<pool> and agent.control.<pool>, keyed by call -----------------------------------------------
 
 
@@ -91,7 +123,9 @@ class CloseSession:
 class RunTool:
     """Run a call and report to the session. `lease` must come back with every report.
 
-    `idempotency_key` is the same however often the call is delivered or tried.
+    `idempotency_key` is the same however often the call is delivered or tried. `approval` is the digest of the
+    arguments that a person approved. `answer` is `{"content": …, "state": …}` once a question of the call is answered.
+    `reconcile`: do not run it, find out what became of it. `redriven`: an operator has it run again, after its end.
     """
 
     session: SessionId
@@ -105,6 +139,12 @@ class RunTool:
     idempotency_key: str
     dispatched_at: int
     trace: str | None = None
+    approval: str | None = None
+    tenant: str = ""
+    key: str | None = None
+    answer: Json | None = None
+    reconcile: bool = False
+    redriven: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +155,30 @@ class StopTool:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The worker that asked with `claim` (the id of its `ReportStarted`) may run the call, and no other that asked."""
+
+    call_id: CallId
+    claim: str
+
+
 # --- reports: agent.results, keyed by session ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ReportStarted:
-    """A worker began to run a call."""
+    """A worker began to run a call. With `claim` it has not yet: it waits until the owner grants it, on `pool`'s
+    control topic.
+    """
 
     report_id: str
     session: SessionId
     call_id: CallId
     lease: str
     worker: str
+    claim: bool = False
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +230,10 @@ class ReportRetry:
 
 @dataclass(frozen=True, slots=True)
 class ReportResult:
-    """A call is over. `status`: ok, error, timeout or cancelled."""
+    """A call is over. `status`: ok, error, timeout, cancelled, denied, fallback or unknown.
+
+    `late`: it is known to the worker that the call has ended already; this is what came of it after all.
+    """
 
     report_id: str
     session: SessionId
@@ -188,6 +243,33 @@ class ReportResult:
     output: Json
     elapsed_ms: int
     cached: bool = False
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPending:
+    """No worker is at the call any more: its result comes from outside, within `within_ms`."""
+
+    report_id: str
+    session: SessionId
+    call_id: CallId
+    lease: str
+    within_ms: int
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportQuestion:
+    """No worker is at the call any more: it goes on when the user has answered. `state` comes back with the answer."""
+
+    report_id: str
+    session: SessionId
+    call_id: CallId
+    lease: str
+    question_id: str
+    content: Json
+    schema: Json | None = None
+    state: Json | None = None
 
 
 # --- announcements: agent.catalog and agent.sessions, compacted ------------------------------------------------------
@@ -195,7 +277,12 @@ class ReportResult:
 
 @dataclass(frozen=True, slots=True)
 class AnnounceTool:
-    """A pool offers a tool. `schema_hash` is that of `input_schema`, the JSON Schema of its arguments."""
+    """A pool offers a tool, or with `withdrawn` no longer. `schema_hash` is that of `input_schema`, the JSON Schema of
+    its arguments.
+
+    `after`, `exclusive` and `key` say which calls wait for which (see `playhead.tools`); `approval` is never, always or
+    depends (on the arguments); `rate_limit` is for people.
+    """
 
     pool: str
     name: str
@@ -205,6 +292,31 @@ class AnnounceTool:
     effect: str
     timeout_ms: int
     retries: int
+    at: int
+    withdrawn: bool = False
+    output_schema: Json | None = None
+    soft_timeout_ms: int | None = None
+    concurrency: int = 0
+    after: tuple[str, ...] = ()
+    exclusive: bool = False
+    key: str | None = None
+    reconciles: bool = False
+    approval: str = "never"
+    rate_limit: str | None = None
+    cache_seconds: float | None = None
+    fallback: bool = False
+    breaker: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceBreaker:
+    """A worker's circuit breaker of a tool changed. `state`: closed, open (`until` then) or half_open."""
+
+    pool: str
+    tool: str
+    worker: str
+    state: str
+    until: int
     at: int
 
 
@@ -249,9 +361,40 @@ class DeadLetter:
     at: int
 
 
-Request = StartSession | Say | CancelRun | CloseSession
-Report = ReportStarted | Heartbeat | ReportProgress | ReportChunk | ReportRetry | ReportResult
-Command = Request | RunTool | StopTool | Report | AnnounceTool | AnnounceAgent | ListSession | DeadLetter
+@dataclass(frozen=True, slots=True)
+class LetterHandled:
+    """An operator dealt with the dead letter at `partition` and `offset`. `how`: retried or dropped."""
+
+    partition: int
+    offset: int
+    how: str
+    at: int
+
+
+Request = StartSession | Say | CancelRun | CloseSession | AnswerQuestion | CallTool
+Report = (
+    ReportStarted
+    | Heartbeat
+    | ReportProgress
+    | ReportChunk
+    | ReportRetry
+    | ReportResult
+    | ReportPending
+    | ReportQuestion
+)
+Command = (
+    Request
+    | RunTool
+    | StopTool
+    | Grant
+    | Report
+    | AnnounceTool
+    | AnnounceBreaker
+    | AnnounceAgent
+    | ListSession
+    | DeadLetter
+    | LetterHandled
+)
 
 
 def command_types() -> tuple[type[Command], ...]:

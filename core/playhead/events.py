@@ -45,9 +45,11 @@ __all__ = [
     "Thinking",
     "ToolCall",
     "ToolInputDelta",
+    "ToolPending",
     "ToolProgress",
     "ToolResult",
     "ToolResultChunk",
+    "ToolResultLate",
     "ToolRetry",
     "ToolStarted",
     "Usage",
@@ -271,7 +273,11 @@ class ModelCallAbandoned:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """The model asks for a tool."""
+    """The model asks for a tool. Step 0 is a call that was made by hand: no model asked for it.
+
+    It is not handed out before the calls in `waits_for` have their results. Calls of one `key` run one after the other,
+    whatever session they are of. `reconciles`: the tool can find out what became of a call that was lost.
+    """
 
     run_id: RunId
     step: int
@@ -281,6 +287,9 @@ class ToolCall:
     input: Json
     effect: str
     pool: str
+    waits_for: tuple[CallId, ...] = ()
+    key: str | None = None
+    reconciles: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +329,11 @@ class ToolResultChunk:
 
 @dataclass(frozen=True, slots=True)
 class ToolRetry:
-    """A try of a call failed; the next one starts in `delay_ms`."""
+    """A try of a call failed; the next one starts in `delay_ms`.
+
+    With `delivery` it is the owner that says so, of a worker that fell silent: the call is handed out once more, for
+    the `delivery`th time (a lost `once` call, to be looked into).
+    """
 
     run_id: RunId
     step: int
@@ -329,6 +342,7 @@ class ToolRetry:
     try_: int
     delay_ms: int
     error: Failure
+    delivery: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +357,31 @@ class ToolResult:
     output: Json
     elapsed_ms: int
     cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolPending:
+    """A call's result comes later, from outside: no worker is at it. Without one `until` (see `at`) it times out."""
+
+    run_id: RunId
+    step: int
+    attempt: int
+    call_id: CallId
+    until: int
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResultLate:
+    """What a call brought after it had ended without: for people. The model is not told, and the result stands."""
+
+    run_id: RunId
+    step: int
+    attempt: int
+    call_id: CallId
+    status: str
+    output: Json
+    elapsed_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +411,10 @@ class ApprovalGiven:
 
 @dataclass(frozen=True, slots=True)
 class QuestionAsked:
-    """The agent asks the user something; `schema` is the JSON Schema that an answer must have."""
+    """The agent asks the user something; `schema` is the JSON Schema that an answer must have.
+
+    If a call asks, it is run again with the answer, and with the `state` that it left here.
+    """
 
     run_id: RunId
     step: int
@@ -380,6 +422,8 @@ class QuestionAsked:
     question_id: str
     content: Json
     schema: Json | None = None
+    call_id: CallId | None = None
+    state: Json | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,6 +487,8 @@ Event = (
     | ToolResultChunk
     | ToolRetry
     | ToolResult
+    | ToolPending
+    | ToolResultLate
     | ApprovalRequested
     | ApprovalGiven
     | QuestionAsked

@@ -58,7 +58,7 @@ def _field(wire: str, hint: Any, field: Field[Any], seen: set[object]) -> Schema
     schema: Schema = {"name": wire, "type": _type(hint, seen)}
     optional = NoneType in get_args(hint)
     if field.default is not MISSING:
-        default: Any = field.default
+        default: Any = [] if field.default == () else field.default
         if is_dataclass(default) and not isinstance(default, type):
             default = {name.rstrip("_"): getattr(default, name) for name in (f.name for f in fields(default))}
         if optional and default is not None:

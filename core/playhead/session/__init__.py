@@ -6,10 +6,13 @@ to be done. Only facts are stored, so recovery is not a special path: it is `fol
 
 from playhead.session.decide import ABANDONED_MAX, ATTEMPTS_MAX, WAITING_MAX, decide
 from playhead.session.fold import apply, fold
+from playhead.session.hearing import may_start
 from playhead.session.inputs import (
     Answered,
     Asked,
     Broke,
+    Expired,
+    FellSilent,
     GaveUp,
     Input,
     OutOfTime,
@@ -20,10 +23,23 @@ from playhead.session.inputs import (
     Spoke,
     TakeOver,
 )
-from playhead.session.pending import CallModel, Dispatch, Effect, WaitForRetry, WatchTime, pending
+from playhead.session.pending import (
+    DELIVERIES_MAX,
+    STARTS_MAX,
+    AwaitResult,
+    CallModel,
+    Dispatch,
+    Effect,
+    GiveUp,
+    WaitForRetry,
+    WatchCall,
+    WatchTime,
+    pending,
+)
 from playhead.session.state import (
     BackingOff,
     Calling,
+    Ended,
     Message,
     OpenCall,
     Run,
@@ -37,16 +53,23 @@ from playhead.session.state import (
 __all__ = [
     "ABANDONED_MAX",
     "ATTEMPTS_MAX",
+    "DELIVERIES_MAX",
+    "STARTS_MAX",
     "WAITING_MAX",
     "Answered",
     "Asked",
+    "AwaitResult",
     "BackingOff",
     "Broke",
     "CallModel",
     "Calling",
     "Dispatch",
     "Effect",
+    "Ended",
+    "Expired",
+    "FellSilent",
     "GaveUp",
+    "GiveUp",
     "Input",
     "Message",
     "OpenCall",
@@ -63,10 +86,12 @@ __all__ = [
     "TakeOver",
     "WaitForRetry",
     "Waiting",
+    "WatchCall",
     "WatchTime",
     "apply",
     "decide",
     "empty",
     "fold",
+    "may_start",
     "pending",
 ]

@@ -8,19 +8,7 @@ from typing import assert_never
 
 import orjson
 
-from playhead.commands import (
-    CancelRun,
-    CloseSession,
-    Heartbeat,
-    Report,
-    ReportChunk,
-    ReportProgress,
-    ReportResult,
-    ReportRetry,
-    ReportStarted,
-    Say,
-    StartSession,
-)
+from playhead.commands import AnswerQuestion, CallTool, CancelRun, CloseSession, Say, StartSession
 from playhead.events import (
     Event,
     Failure,
@@ -30,6 +18,7 @@ from playhead.events import (
     ModelCallCompleted,
     ModelCallFailed,
     OwnerChanged,
+    QuestionAnswered,
     RunCancelled,
     RunCompleted,
     RunFailed,
@@ -40,28 +29,28 @@ from playhead.events import (
     Thinking,
     ToolCall,
     ToolInputDelta,
-    ToolProgress,
     ToolResult,
-    ToolResultChunk,
-    ToolRetry,
-    ToolStarted,
     UserMessage,
 )
-from playhead.ids import CallId, MessageId, RunId, digest
+from playhead.ids import MessageId, RunId, digest
+from playhead.session.hearing import expired, fell_silent, gave_up, reported
 from playhead.session.inputs import (
     Answered,
     Asked,
     Broke,
+    Expired,
+    FellSilent,
     GaveUp,
     Input,
     OutOfTime,
+    PlannedCall,
     Reported,
     RetryDue,
     Spoke,
     TakeOver,
 )
-from playhead.session.plan import Plan, result_of
-from playhead.session.state import BackingOff, Calling, OpenCall, Run, RunningTools, Session
+from playhead.session.plan import Plan
+from playhead.session.state import BackingOff, Calling, Run, RunningTools, Session
 
 __all__ = ["ABANDONED_MAX", "ATTEMPTS_MAX", "WAITING_MAX", "decide"]
 
@@ -80,7 +69,7 @@ RETRY_AFTER_MS_MAX = 3_600_000
 """The longest wait that a provider's `retry-after` is believed; the run's wall time ends it before that anyway."""
 
 
-def decide(session: Session, given: Input, now: int) -> tuple[Event, ...]:  # noqa: C901 - one arm an input
+def decide(session: Session, given: Input, now: int) -> tuple[Event, ...]:  # noqa: C901, PLR0912 - one arm an input
     """Name the facts that an input makes true at `now` (microseconds since the epoch)."""
     if isinstance(given, Spoke):
         return _spoke(session, given.pieces)  # the path of every delta: nothing that follows is needed for it
@@ -100,11 +89,13 @@ def decide(session: Session, given: Input, now: int) -> tuple[Event, ...]:  # no
             if plan.run is not None and plan.run.run_id == run_id:
                 plan.fail("budget_wall_time", f"the run was still going after {session.budget.wall_seconds} seconds")
         case Reported(report):
-            _reported(plan, report)
+            reported(plan, report)
+        case FellSilent(call_id):
+            fell_silent(plan, call_id)
+        case Expired(call_id):
+            expired(plan, call_id)
         case GaveUp(call_id, message):
-            call = _open_call(session, call_id)
-            if call is not None:
-                _settle(plan, result_of(call, "error", Json(orjson.dumps({"error": message}).decode()), 0))
+            gave_up(plan, call_id, message)
         case _:
             assert_never(given)
     return tuple(plan.events)
@@ -137,6 +128,10 @@ def _asked(plan: Plan, asked: Asked) -> None:
         case CloseSession():
             _cancel_all(plan, f"closed: {request.reason}", asked)
             plan.add(SessionClosed(request.reason))
+        case AnswerQuestion():
+            _answer_question(plan, request)
+        case CallTool():
+            _call_tool(plan, request, asked.planned)
         case _:
             assert_never(request)
 
@@ -144,8 +139,8 @@ def _asked(plan: Plan, asked: Asked) -> None:
 def _begin(plan: Plan, asked: Asked) -> None:
     request, agent = asked.request, asked.agent
     named = request.agent if isinstance(request, StartSession) else None
-    metadata = request.metadata if isinstance(request, StartSession) else Json("{}")
-    if agent is None:
+    metadata = request.metadata if isinstance(request, StartSession | CallTool) else Json("{}")
+    if agent is None or isinstance(request, CallTool):
         plan.add(SessionStarted(named or "", "", "", metadata))
     else:
         plan.add(SessionStarted(agent.name, agent.version, agent.model, metadata, None, agent.budget))
@@ -170,6 +165,24 @@ def _say(plan: Plan, say: Say, asked: Asked) -> None:
     else:
         plan.add(message)
     plan.start_next()
+
+
+def _answer_question(plan: Plan, answer: AnswerQuestion) -> None:
+    call = next((one for one in plan.session.open_calls if one.question == answer.question_id), None)
+    if call is not None:
+        place = (call.run_id, call.step, call.attempt)
+        plan.add(QuestionAnswered(*place, answer.question_id, answer.content, answer.by))
+
+
+def _call_tool(plan: Plan, asked: CallTool, planned: PlannedCall | None) -> None:
+    if plan.run is not None or plan.session.runs or planned is None:
+        return  # it begins a session of its own, and here is another
+    said = {"call": asked.name, "input": orjson.loads(asked.input)}
+    content = Json(orjson.dumps([{"type": "text", "text": orjson.dumps(said).decode()}]).decode())
+    plan.add(UserMessage(asked.run_id, asked.message_id, content), RunStarted(asked.run_id, asked.message_id))
+    _make_call(plan, (asked.run_id, 0, 0), planned, planned.refusal, "error")
+    if plan.run is not None and not plan.run.open_calls:
+        plan.next_step()
 
 
 def _interrupt(plan: Plan, message: UserMessage, asked: Asked) -> None:
@@ -244,11 +257,8 @@ def _answered(plan: Plan, given: Answered) -> None:
     allowed = plan.session.budget.calls
     over = allowed is not None and run.calls + len(given.calls) > allowed
     for planned in given.calls:
-        plan.add(ToolCall(*place, planned.call_id, planned.name, planned.input, planned.effect, planned.pool))
         refusal = f"the run's budget of {allowed} calls is used up" if over else planned.refusal
-        if refusal is not None:
-            output = Json(orjson.dumps({"error": refusal}).decode())
-            plan.add(ToolResult(*place, planned.call_id, "denied" if over else "error", output, 0))
+        _make_call(plan, place, planned, refusal, "denied" if over else "error")
     if over:
         plan.fail("budget_calls", f"the run has used all of its {allowed} tool calls")
     elif plan.run is not None and not plan.run.open_calls:
@@ -280,34 +290,22 @@ def _retry_due(plan: Plan, run_id: RunId, step: int, attempt: int) -> None:
     plan.call_model(run, step=step, attempt=attempt + 1)
 
 
-def _reported(plan: Plan, report: Report) -> None:
-    call = _open_call(plan.session, report.call_id)
-    if call is None or isinstance(report, Heartbeat) or report.report_id in call.reports:
-        return  # the call has its result (or never was), or this report is in the log
-    place = (call.run_id, call.step, call.attempt, call.call_id)
-    match report:
-        case ReportStarted():
-            plan.add(ToolStarted(*place, report.worker))
-        case ReportProgress():
-            plan.add(ToolProgress(*place, report.progress, report.total, report.message))
-        case ReportChunk():
-            plan.add(ToolResultChunk(*place, report.output))
-        case ReportRetry():
-            plan.add(ToolRetry(*place, report.try_, report.delay_ms, report.error))
-        case ReportResult():
-            _settle(plan, ToolResult(*place, report.status, report.output, report.elapsed_ms, report.cached))
-        case _:
-            assert_never(report)
-
-
-def _open_call(session: Session, call_id: CallId) -> OpenCall | None:
-    return next((one for one in session.open_calls if one.call_id == call_id), None)
-
-
-def _settle(plan: Plan, result: ToolResult) -> None:
-    plan.add(result)
-    if plan.run is not None and not plan.run.open_calls:
-        plan.next_step()
+def _make_call(plan: Plan, place: tuple[RunId, int, int], planned: PlannedCall, refusal: str | None, how: str) -> None:
+    """Make a call; one that is refused has its result at once."""
+    call = ToolCall(
+        *place,
+        call_id=planned.call_id,
+        name=planned.name,
+        input=planned.input,
+        effect=planned.effect,
+        pool=planned.pool,
+        waits_for=planned.waits_for,
+        key=planned.key,
+        reconciles=planned.reconciles,
+    )
+    plan.add(call)
+    if refusal is not None:
+        plan.add(ToolResult(*place, planned.call_id, how, Json(orjson.dumps({"error": refusal}).decode()), 0))
 
 
 def _backoff_ms(run_id: RunId, step: int, failures: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from types import MappingProxyType
 from typing import assert_never
@@ -33,17 +34,20 @@ from playhead.events import (
     Thinking,
     ToolCall,
     ToolInputDelta,
+    ToolPending,
     ToolProgress,
     ToolResult,
     ToolResultChunk,
+    ToolResultLate,
     ToolRetry,
     ToolStarted,
     UserMessage,
 )
-from playhead.ids import RunId
+from playhead.ids import CallId, RunId
 from playhead.session.state import (
     BackingOff,
     Calling,
+    Ended,
     Message,
     OpenCall,
     Run,
@@ -53,9 +57,12 @@ from playhead.session.state import (
     Waiting,
 )
 
-__all__ = ["apply", "fold"]
+__all__ = ["SUCCEEDED", "apply", "fold"]
 
 SUCCEEDED = frozenset({"ok", "fallback"})
+
+UNHEARD_MAX = 256
+"""How many calls that ended without having worked are remembered, for what comes of them late."""
 
 
 def fold(session: Session, stamped: Stamped) -> Session:
@@ -63,16 +70,18 @@ def fold(session: Session, stamped: Stamped) -> Session:
     return apply(session, stamped.event, at=stamped.stamp.at, cause=stamped.stamp.cause)
 
 
-def apply(session: Session, event: Event, *, at: int, cause: str | None) -> Session:  # noqa: C901, PLR0912
+def apply(session: Session, event: Event, *, at: int, cause: str | None) -> Session:  # noqa: C901, PLR0912, PLR0915
     """Advance the session by an event that happened `at` (microseconds) because of the input `cause`."""
     match event:
         case TextDelta() | Thinking() | ToolInputDelta():
             # Superseded by the step's message: the state must not depend on them, and this is the hot path.
             return session
-        case ToolStarted() | ToolProgress() | ToolResultChunk() | ToolRetry():
+        case ToolStarted() | ToolProgress() | ToolResultChunk() | ToolRetry() | ToolPending():
             return _reported(session, event, cause)
         case ToolResult():
-            return _tool_returned(session, event)
+            return _tool_returned(session, event, cause)
+        case ToolResultLate():
+            return _came_late(session, event, cause)
         case SessionStarted():
             session = replace(
                 session,
@@ -104,7 +113,11 @@ def apply(session: Session, event: Event, *, at: int, cause: str | None) -> Sess
             session = replace(session, texts=MappingProxyType({**session.texts, event.run_id: event.text}))
         case SessionClosed():
             session = replace(session, closed=True)
-        case ApprovalRequested() | ApprovalGiven() | QuestionAsked() | QuestionAnswered() | GuardrailTripped():
+        case QuestionAsked():
+            session = _asked(session, event, cause)
+        case QuestionAnswered():
+            session = _answered(session, event)
+        case ApprovalRequested() | ApprovalGiven() | GuardrailTripped():
             # Part of the vocabulary, so that logs which hold them can be read; nothing here waits on them yet.
             pass
         case _:
@@ -169,36 +182,76 @@ def _tool_called(session: Session, event: ToolCall) -> Session:
     if run is None or run.run_id != event.run_id:
         return session
     call = OpenCall(
-        event.call_id,
-        event.run_id,
-        event.step,
-        event.attempt,
-        event.name,
-        event.input,
-        event.effect,
-        event.pool,
+        call_id=event.call_id,
+        run_id=event.run_id,
+        step=event.step,
+        attempt=event.attempt,
+        name=event.name,
+        input=event.input,
+        effect=event.effect,
+        pool=event.pool,
+        waits_for=event.waits_for,
+        key=event.key,
+        reconciles=event.reconciles,
     )
     return replace(session, run=replace(run, open_calls=(*run.open_calls, call), calls=run.calls + 1))
 
 
 def _reported(
-    session: Session, event: ToolStarted | ToolProgress | ToolResultChunk | ToolRetry, cause: str | None
+    session: Session, event: ToolStarted | ToolProgress | ToolResultChunk | ToolRetry | ToolPending, cause: str | None
 ) -> Session:
+    def changed(call: OpenCall) -> OpenCall:
+        call = _noted(call, cause)
+        match event:
+            case ToolStarted(worker=worker):
+                claim = call.claim or (cause if call.effect == "once" else None)
+                return replace(call, worker=worker, claim=claim, starts=call.starts + 1)
+            case ToolRetry(delivery=int(delivery)):
+                return replace(call, worker=None, deliveries=delivery, is_lost=call.effect == "once")
+            case ToolPending(until=until):
+                return replace(call, worker=None, pending=until)
+            case _:
+                return call
+
+    return _with_call(session, event.call_id, changed)
+
+
+def _asked(session: Session, event: QuestionAsked, cause: str | None) -> Session:
+    if event.call_id is None:
+        return session
+    state = event.state or Json("null")
+
+    def changed(call: OpenCall) -> OpenCall:
+        # What the call left behind waits where the answer will be put.
+        return replace(_noted(call, cause), worker=None, question=event.question_id, answer=state)
+
+    return _with_call(session, event.call_id, changed)
+
+
+def _answered(session: Session, event: QuestionAnswered) -> Session:
+    call = next((one for one in session.open_calls if one.question == event.question_id), None)
+    if call is None:
+        return session
+    answer = Json(f'{{"content":{event.content},"state":{call.answer}}}')
+    # A worker may have begun any number of times before it asked: from here on they are counted anew.
+    return _with_call(
+        session, call.call_id, lambda call: replace(call, question=None, answer=answer, starts=0, deliveries=1)
+    )
+
+
+def _with_call(session: Session, call_id: CallId, change: Callable[[OpenCall], OpenCall]) -> Session:
     run = session.run
     if run is None:
         return session
-    worker = event.worker if isinstance(event, ToolStarted) else None
-    causes = frozenset[str]() if cause is None else frozenset((cause,))
-    calls = tuple(
-        replace(call, worker=worker or call.worker, reports=call.reports | causes)
-        if call.call_id == event.call_id
-        else call
-        for call in run.open_calls
-    )
+    calls = tuple(change(call) if call.call_id == call_id else call for call in run.open_calls)
     return replace(session, run=replace(run, open_calls=calls))
 
 
-def _tool_returned(session: Session, event: ToolResult) -> Session:
+def _noted(call: OpenCall, cause: str | None) -> OpenCall:
+    return call if cause is None else replace(call, reports=call.reports | {cause})
+
+
+def _tool_returned(session: Session, event: ToolResult, cause: str | None) -> Session:
     run = session.run
     if run is None or all(call.call_id != event.call_id for call in run.open_calls):
         return session
@@ -207,11 +260,27 @@ def _tool_returned(session: Session, event: ToolResult) -> Session:
         f'{{"type":"tool_result","tool_use_id":{_quoted(event.call_id)},'
         f'"content":{event.output},"status":{_quoted(event.status)},"is_error":{is_error}}}'
     )
+    if event.status not in SUCCEEDED:
+        session = _unheard(session, event, cause)
     return replace(
         session,
         messages=(*session.messages, Message("tool", run.run_id, None, Json(block))),
         run=replace(run, open_calls=tuple(call for call in run.open_calls if call.call_id != event.call_id)),
     )
+
+
+def _came_late(session: Session, event: ToolResultLate, cause: str | None) -> Session:
+    if event.status not in SUCCEEDED:
+        return _unheard(session, event, cause)
+    rest = {call: ended for call, ended in session.unheard.items() if call != event.call_id}
+    return replace(session, unheard=MappingProxyType(rest))
+
+
+def _unheard(session: Session, event: ToolResult | ToolResultLate, cause: str | None) -> Session:
+    rest = [(call, ended) for call, ended in session.unheard.items() if call != event.call_id]
+    ended = Ended(event.run_id, event.step, event.attempt, cause)
+    unheard = dict([*rest, (event.call_id, ended)][-UNHEARD_MAX:])
+    return replace(session, unheard=MappingProxyType(unheard))
 
 
 def _quoted(text: str) -> str:

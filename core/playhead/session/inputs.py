@@ -12,6 +12,8 @@ __all__ = [
     "Answered",
     "Asked",
     "Broke",
+    "Expired",
+    "FellSilent",
     "GaveUp",
     "Input",
     "OutOfTime",
@@ -35,16 +37,33 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedCall:
+    """A call looked up in the catalogue: see `ToolCall`. `refusal` says why it cannot be run at all."""
+
+    call_id: CallId
+    name: str
+    input: Json
+    effect: str
+    pool: str
+    refusal: str | None = None
+    waits_for: tuple[CallId, ...] = ()
+    key: str | None = None
+    reconciles: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A request arrived. `agent` is the one that it names, if there is such; `owner` is who will append.
 
     `said` are the blocks (a JSON list) that the attempt in flight has brought, to be kept if the request stops it.
+    `planned` is the call of a `CallTool`.
     """
 
     request: Request
     owner: str
     agent: Snapshot | None = None
     said: Json | None = None
+    planned: PlannedCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +78,6 @@ class Spoke:
     """The model said these pieces."""
 
     pieces: tuple[TextDelta | Thinking | ToolInputDelta, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedCall:
-    """A tool use of a finished message, looked up in the catalogue. `refusal` says why it cannot be run at all."""
-
-    call_id: CallId
-    name: str
-    input: Json
-    effect: str
-    pool: str
-    refusal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +131,20 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
+class FellSilent:
+    """The worker that runs this call has not been heard of for too long."""
+
+    call_id: CallId
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The time is up in which this call's result was to come from outside."""
+
+    call_id: CallId
+
+
+@dataclass(frozen=True, slots=True)
 class GaveUp:
     """No worker brings this call to an end."""
 
@@ -131,4 +152,4 @@ class GaveUp:
     message: str
 
 
-Input = Asked | TakeOver | Spoke | Answered | Broke | RetryDue | OutOfTime | Reported | GaveUp
+Input = Asked | TakeOver | Spoke | Answered | Broke | RetryDue | OutOfTime | Reported | FellSilent | Expired | GaveUp

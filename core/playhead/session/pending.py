@@ -8,7 +8,25 @@ from typing import assert_never
 from playhead.ids import RunId
 from playhead.session.state import BackingOff, Calling, OpenCall, RunningTools, Session
 
-__all__ = ["CallModel", "Dispatch", "Effect", "WaitForRetry", "WatchTime", "pending"]
+__all__ = [
+    "DELIVERIES_MAX",
+    "STARTS_MAX",
+    "AwaitResult",
+    "CallModel",
+    "Dispatch",
+    "Effect",
+    "GiveUp",
+    "WaitForRetry",
+    "WatchCall",
+    "WatchTime",
+    "pending",
+]
+
+DELIVERIES_MAX = 6
+"""How often a call is handed to its pool before it is given up."""
+
+STARTS_MAX = 8
+"""How many workers may begin with a call before it is given up: it may be what kills them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +50,32 @@ class WaitForRetry:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Hand a call to its pool and wait for its result."""
+    """Hand a call to its pool, and wait for a worker to begin with it."""
 
     call: OpenCall
+
+
+@dataclass(frozen=True, slots=True)
+class WatchCall:
+    """A worker is at a call: notice when it falls silent."""
+
+    call: OpenCall
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitResult:
+    """A call's result comes from outside: end it if there is none at `until` (microseconds since the epoch)."""
+
+    call: OpenCall
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """A call that no worker brings to an end: set it aside for people, and end it."""
+
+    call: OpenCall
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +86,7 @@ class WatchTime:
     until: int
 
 
-Effect = CallModel | WaitForRetry | Dispatch | WatchTime
+Effect = CallModel | WaitForRetry | Dispatch | WatchCall | AwaitResult | GiveUp | WatchTime
 
 
 def pending(session: Session) -> tuple[Effect, ...]:
@@ -60,9 +101,25 @@ def pending(session: Session) -> tuple[Effect, ...]:
         case BackingOff(until):
             effects.append(WaitForRetry(run.run_id, run.step, run.attempt, until))
         case RunningTools():
-            effects.extend(Dispatch(call) for call in run.open_calls)
+            effects.extend(
+                effect
+                for call in run.open_calls
+                if not session.is_blocked(call) and (effect := _of_call(call)) is not None
+            )
         case _:
             assert_never(run.phase)
     if session.budget.wall_seconds is not None:
         effects.append(WatchTime(run.run_id, run.started_at + session.budget.wall_seconds * 1_000_000))
     return tuple(effects)
+
+
+def _of_call(call: OpenCall) -> Dispatch | WatchCall | AwaitResult | GiveUp | None:
+    if call.question is not None:
+        return None  # the user's answer is an input, and the run's time is watched anyway
+    if call.pending is not None:
+        return AwaitResult(call, call.pending)
+    if call.deliveries > DELIVERIES_MAX:
+        return GiveUp(call, f"no worker finished the call after {DELIVERIES_MAX} deliveries")
+    if call.starts > STARTS_MAX:
+        return GiveUp(call, f"{STARTS_MAX} workers began with the call and none of them finished it")
+    return Dispatch(call) if call.worker is None else WatchCall(call)

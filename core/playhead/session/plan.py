@@ -5,19 +5,25 @@ from __future__ import annotations
 from playhead.events import (
     Event,
     Failure,
+    FinalResponse,
     Json,
     ModelCallAbandoned,
     ModelCallCompleted,
     ModelCallStarted,
+    RunCompleted,
     RunFailed,
     RunStarted,
     ToolResult,
     Usage,
 )
-from playhead.session.fold import apply
+from playhead.ids import MessageId, digest
+from playhead.session.fold import SUCCEEDED, apply
 from playhead.session.state import Calling, OpenCall, Run, Session
 
 __all__ = ["Plan", "result_of"]
+
+OUTPUT_CHARS_MAX = 2_000
+"""How much of a result a failed run's message repeats."""
 
 
 class Plan:
@@ -27,6 +33,11 @@ class Plan:
         self.session = session
         self.now = now
         self.events: list[Event] = []
+
+    @property
+    def last_result(self) -> ToolResult | None:
+        """The last result among the facts so far."""
+        return next((event for event in reversed(self.events) if isinstance(event, ToolResult)), None)
 
     @property
     def run(self) -> Run | None:
@@ -84,12 +95,27 @@ class Plan:
         run, budget = self.run, self.session.budget
         if run is None:
             return
-        if budget.steps is not None and run.step >= budget.steps:
+        if run.step == 0:
+            self.end_by_hand()
+        elif budget.steps is not None and run.step >= budget.steps:
             self.fail("budget_steps", f"the run has used all of its {budget.steps} steps")
         elif budget.tokens is not None and run.usage.tokens >= budget.tokens:
             self.fail("budget_tokens", f"the run has used {run.usage.tokens} of its {budget.tokens} tokens")
         else:
             self.call_model(run, step=run.step + 1, attempt=1)
+
+    def end_by_hand(self) -> None:
+        """End a run that was one call, made by hand, with what came of it."""
+        run, last = self.run, self.last_result
+        if run is None:
+            return
+        if last is not None and last.status in SUCCEEDED:
+            answer = MessageId(f"msg_{digest('answer', run.run_id)}")
+            self.add(FinalResponse(run.run_id, last.output, answer), RunCompleted(run.run_id, run.usage))
+        else:
+            status, output = ("unknown", "") if last is None else (last.status, last.output[:OUTPUT_CHARS_MAX])
+            self.add(RunFailed(run.run_id, Failure(f"tool_{status}", output)))
+        self.start_next()
 
 
 def result_of(call: OpenCall, status: str, output: Json, elapsed_ms: int) -> ToolResult:

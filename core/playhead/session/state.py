@@ -13,6 +13,7 @@ from playhead.ids import CallId, MessageId, RunId, SessionId
 __all__ = [
     "BackingOff",
     "Calling",
+    "Ended",
     "Message",
     "OpenCall",
     "Phase",
@@ -52,7 +53,13 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class OpenCall:
-    """A tool call without a result. `reports` are the ids of the reports about it that are in the log."""
+    """A tool call without a result. `reports` are the ids of the reports about it that are in the log.
+
+    `worker` is who runs it, if anybody has said so since its last delivery; `claim` the report by which a `once` call
+    was given to it, for ever. `starts` counts the workers that began, `deliveries` how often it was handed out. A call
+    that is `pending` has its result coming from outside until then (microseconds since the epoch); one with a
+    `question` waits for the user. `is_lost`: a `once` call whose worker fell silent; it is only looked into.
+    """
 
     call_id: CallId
     run_id: RunId
@@ -62,8 +69,28 @@ class OpenCall:
     input: Json
     effect: str
     pool: str
+    waits_for: tuple[CallId, ...] = ()
+    key: str | None = None
+    reconciles: bool = False
     worker: str | None = None
+    claim: str | None = None
+    starts: int = 0
+    deliveries: int = 1
+    pending: int | None = None
+    question: str | None = None
+    answer: Json | None = None
+    is_lost: bool = False
     reports: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Where a call was that ended without having worked, and what ended it: something may come of it after all."""
+
+    run_id: RunId
+    step: int
+    attempt: int
+    cause: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +143,10 @@ class RunEnd:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session as its log says it is. `seen` are the ids of the requests that are answered in the log."""
+    """A session as its log says it is. `seen` are the ids of the requests that are answered in the log.
+
+    `unheard` are the latest calls that ended without having worked.
+    """
 
     id: SessionId
     agent: str | None = None
@@ -134,6 +164,7 @@ class Session:
     texts: Mapping[RunId, str] = field(default_factory=lambda: MappingProxyType({}))
     runs: Mapping[RunId, RunEnd] = field(default_factory=lambda: MappingProxyType({}))
     seen: frozenset[str] = frozenset()
+    unheard: Mapping[CallId, Ended] = field(default_factory=lambda: MappingProxyType({}))
     created_at: int = 0
     updated_at: int = 0
 
@@ -147,7 +178,15 @@ class Session:
         """What the session is doing."""
         if self.closed:
             return "closed"
-        return "idle" if self.run is None else "running"
+        if self.run is None:
+            return "idle"
+        ready = [call for call in self.open_calls if not self.is_blocked(call)]
+        waits = bool(ready) and all(call.pending is not None or call.question is not None for call in ready)
+        return "waiting" if waits else "running"
+
+    def is_blocked(self, call: OpenCall) -> bool:
+        """Tell whether a call must wait for others that are still open."""
+        return any(other.call_id in call.waits_for for other in self.open_calls)
 
     @property
     def open_calls(self) -> tuple[OpenCall, ...]:
