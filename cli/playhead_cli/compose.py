@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from playhead.agents import Agent
     from playhead.tools import Tool
     from playhead_gateway.server import Address
+    from playhead_tool_workers.mcp.host import McpHost
 
 __all__ = [
     "Deployment",
@@ -36,6 +37,7 @@ __all__ = [
     "clock",
     "gateway_service",
     "loop_factory",
+    "mcp_service",
     "orchestrator_service",
     "pool_topics",
     "pools_of",
@@ -146,6 +148,13 @@ def worker_services(
         worker = Worker(parts, tools, pool, concurrency=deployment.settings.concurrency, limits=limits)
         workers[f"worker {pool}"] = Running(worker.serve, worker.ready)
     return workers
+
+
+def mcp_service(host: McpHost) -> Running:
+    """Watch MCP servers that are open already."""
+    ready = asyncio.Event()
+    ready.set()
+    return Running(host.serve, ready)
 
 
 def gateway_service(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +17,21 @@ __all__ = [
     "Data",
     "Host",
     "Kafka",
+    "Mcp",
+    "McpAllow",
+    "McpAuth",
+    "McpEffect",
+    "McpEnv",
+    "McpFlags",
+    "McpTimeout",
+    "McpWait",
     "MetricsPort",
     "Pools",
     "Port",
     "Session",
     "Url",
     "Wait",
+    "lines_of",
 ]
 
 DEFAULT_URL = "http://127.0.0.1:4141"
@@ -68,3 +79,81 @@ Pools = Annotated[
     list[str] | None,
     typer.Option("--pool", envvar="PLAYHEAD_POOL", metavar="NAME", help="Repeat for several.", show_default=False),
 ]
+# Without their variables, which would push the help off the screen: PLAYHEAD_MCP, PLAYHEAD_MCP_ALLOW, and so on.
+Mcp = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mcp", envvar="PLAYHEAD_MCP", metavar="SERVER", help="MCP: [NAME=]COMMAND or [NAME=]URL.", show_envvar=False
+    ),
+]
+McpAllow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mcp-allow", envvar="PLAYHEAD_MCP_ALLOW", metavar="GLOB", help="Only these tools of it.", show_envvar=False
+    ),
+]
+McpEffect = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mcp-effect",
+        envvar="PLAYHEAD_MCP_EFFECT",
+        metavar="GLOB=EFFECT",
+        help="EFFECT is read, write or once.",
+        show_envvar=False,
+    ),
+]
+McpEnv = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mcp-env",
+        envvar="PLAYHEAD_MCP_ENV",
+        metavar="NAME=REF",
+        help="REF is env:VARIABLE or file:PATH.",
+        show_envvar=False,
+    ),
+]
+McpAuth = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mcp-auth", envvar="PLAYHEAD_MCP_AUTH", metavar="REF", help="Authorization of a URL.", show_envvar=False
+    ),
+]
+McpWait = Annotated[
+    float,
+    typer.Option(
+        "--mcp-wait", envvar="PLAYHEAD_MCP_WAIT", metavar="SECONDS", help="For it to start.", show_envvar=False, min=0
+    ),
+]
+McpTimeout = Annotated[
+    float,
+    typer.Option(
+        "--mcp-timeout",
+        envvar="PLAYHEAD_MCP_TIMEOUT",
+        metavar="SECONDS",
+        help="Of each call.",
+        show_envvar=False,
+        min=0.1,
+        max=24 * 3600,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class McpFlags:
+    """What was said of MCP servers; read further where they are opened."""
+
+    servers: Sequence[str]
+    allow: Sequence[str] = ()
+    effects: Sequence[str] = ()
+    variables: Sequence[str] = ()
+    authorizations: Sequence[str] = ()
+    wait_seconds: float = 60.0
+    timeout_seconds: float = 60.0
+
+
+def lines_of(values: Sequence[str] | None, variable: str | None) -> tuple[str, ...]:
+    """Give the values of a flag whose variable holds one a line: typer splits variables at each space."""
+    values = tuple(values or ())
+    if variable is not None and values == tuple(variable.split()):
+        return tuple(line.strip() for line in variable.splitlines() if line.strip())
+    return values

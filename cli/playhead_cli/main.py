@@ -21,12 +21,21 @@ from playhead_cli.flags import (
     Data,
     Host,
     Kafka,
+    Mcp,
+    McpAllow,
+    McpAuth,
+    McpEffect,
+    McpEnv,
+    McpFlags,
+    McpTimeout,
+    McpWait,
     MetricsPort,
     Pools,
     Port,
     Session,
     Url,
     Wait,
+    lines_of,
 )
 from playhead_cli.launch import cluster_settings_of, finish, run, settings_of
 
@@ -228,21 +237,43 @@ def orchestrator(
 
 @app.command()
 def worker(
-    app_path: App,
+    app_path: Annotated[
+        str | None,
+        typer.Argument(metavar="APP", envvar="PLAYHEAD_APP", help="A Python file or module.", show_default=False),
+    ] = None,
     kafka: Kafka = None,
     pools: Pools = None,
     concurrency: Annotated[
         int | None,
-        typer.Option("--concurrency", envvar="PLAYHEAD_CONCURRENCY", help="Calls at a time.  [default: 32]", min=1),
+        typer.Option(
+            "--concurrency",
+            envvar="PLAYHEAD_CONCURRENCY",
+            metavar="N",
+            help="Calls at a time.  [default: 32]",
+            min=1,
+            show_envvar=False,
+        ),
     ] = None,
+    mcp: Mcp = None,
+    mcp_allow: McpAllow = None,
+    mcp_effect: McpEffect = None,
+    mcp_env: McpEnv = None,
+    mcp_auth: McpAuth = None,
+    mcp_wait: McpWait = 60.0,
+    mcp_timeout: McpTimeout = 60.0,
     wait: Wait = BROKER_WAIT_SECONDS,
     metrics_port: MetricsPort = None,
 ) -> None:
-    """Run a tool worker: runs the calls of its pools."""
-    from playhead_cli.roles import worker
+    """Run a tool worker: runs the calls of its pools, of an app or of MCP servers."""
+    from playhead_cli.roles import Served, worker
 
+    servers = lines_of(mcp, os.environ.get("PLAYHEAD_MCP"))
+    if app_path is None and not servers:
+        raise typer.BadParameter("name an app, or an MCP server with --mcp", param_hint="APP")
+    hosted = McpFlags(servers, mcp_allow or (), mcp_effect or (), mcp_env or (), mcp_auth or (), mcp_wait, mcp_timeout)
     settings = cluster_settings_of(kafka=kafka, metrics_port=metrics_port, concurrency=concurrency)
-    finish(run(worker(app_path, settings, pools=tuple(pools or ()), wait_seconds=wait, began=BEGAN), fast=True))
+    served = Served(app_path, tuple(pools or ()), hosted if servers else None)
+    finish(run(worker(served, settings, wait_seconds=wait, began=BEGAN), fast=True))
 
 
 @app.command()

@@ -1,8 +1,11 @@
-"""What a process opens, and must close: the store of its sessions and queues, and the models that its agents name."""
+"""What a process opens, and must close: the store of its sessions and queues, the models that its
+agents name, and the MCP servers whose tools it hosts.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,8 +23,20 @@ if TYPE_CHECKING:
     from playhead.agents import Agent
     from playhead.loading import App
     from playhead_orchestrator.model import Model
+    from playhead_tool_workers.mcp.host import McpHost
 
-__all__ = ["EXAMPLE_MODELS", "Models", "Store", "example_app", "open_cluster", "open_embedded", "open_models"]
+    from playhead_cli.flags import McpFlags
+
+__all__ = [
+    "EXAMPLE_MODELS",
+    "Models",
+    "Store",
+    "example_app",
+    "open_cluster",
+    "open_embedded",
+    "open_mcp",
+    "open_models",
+]
 
 BROKER_RETRY_SECONDS = 0.5
 
@@ -128,6 +143,21 @@ async def open_models(agents: Sequence[Agent], settings: Settings) -> AsyncGener
             model = models.by_provider[provider] = _model(provider, settings, models.warm_ups)
             stack.push_async_callback(model.close)
         yield models
+
+
+@asynccontextmanager
+async def open_mcp(flags: McpFlags, pool: str) -> AsyncGenerator[McpHost, None]:
+    """Start the MCP servers that were named, as tools of a pool. Raises `Misconfigured`."""
+    try:
+        from playhead_tool_workers.mcp.host import McpHost
+        from playhead_tool_workers.mcp.limits import McpLimits
+        from playhead_tool_workers.mcp.servers import Offer, servers_of
+    except ImportError as error:
+        raise Misconfigured(f"--mcp needs the MCP SDK, 2.3 or later: pip install 'playhead[mcp]' ({error})") from error
+    offer = Offer.parse(pool, allow=flags.allow, effects=flags.effects, timeout_seconds=flags.timeout_seconds)
+    servers = servers_of(flags.servers, variables=flags.variables, headers=flags.authorizations, environment=os.environ)
+    async with McpHost(servers, offer, limits=McpLimits(start_seconds=flags.wait_seconds)) as host:
+        yield host
 
 
 def _model(provider: str, settings: Settings, warm_ups: list[Callable[[], Awaitable[None]]]) -> Model:

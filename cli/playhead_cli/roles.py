@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from playhead.errors import Misconfigured
-from playhead.loading import load_app
+from playhead.loading import App, load_app
 from playhead.settings import Settings
 
 from playhead_cli import compose, opening
@@ -14,9 +17,29 @@ from playhead_cli.lease import lease_key_of
 from playhead_cli.running import begin_logging, run
 from playhead_cli.terminal import Terminal
 
-__all__ = ["create_topics", "gateway", "orchestrator", "worker"]
+if TYPE_CHECKING:
+    from playhead_tool_workers.mcp.host import McpHost
+
+    from playhead_cli.flags import McpFlags
+
+__all__ = ["Served", "create_topics", "gateway", "orchestrator", "worker"]
 
 METRICS_OFF = -1
+MCP_POOL = "mcp"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a worker serves: pools of an app's tools, and the tools of MCP servers."""
+
+    app: str | None
+    pools: tuple[str, ...] = ()
+    mcp: McpFlags | None = None
+
+    @property
+    def mcp_pool(self) -> str:
+        """The pool of the MCP servers' tools: the one that is named, if one alone is."""
+        return self.pools[0] if len(self.pools) == 1 else MCP_POOL
 
 
 async def orchestrator(reference: str, settings: Settings, *, wait_seconds: float, began: float) -> int:
@@ -38,19 +61,28 @@ async def orchestrator(reference: str, settings: Settings, *, wait_seconds: floa
         return await _run(deployment, services, what, began)
 
 
-async def worker(reference: str, settings: Settings, *, pools: Sequence[str], wait_seconds: float, began: float) -> int:
-    """Run a worker for pools of an app's tools; without any named, for all of them."""
+async def worker(served: Served, settings: Settings, *, wait_seconds: float, began: float) -> int:
+    """Run a worker for pools of an app's tools and of MCP servers; without any named, for all of them."""
     begin_logging(settings)
-    app = load_app(reference)
-    if not app.tools:
-        raise Misconfigured(f"{reference} defines no tool: decorate a function with `@tool`")
-    wanted = tuple(pools) or tuple(compose.pools_of(app.tools))
-    async with opening.open_cluster(settings, client="worker", wait_seconds=wait_seconds) as store:
+    app = App((), ()) if served.app is None else load_app(served.app)
+    if served.app is not None and not app.tools:
+        raise Misconfigured(f"{served.app} defines no tool: decorate a function with `@tool`")
+    async with AsyncExitStack() as stack:
+        tools, wanted = app.tools, frozenset(served.pools or compose.pools_of(app.tools))
+        host: McpHost | None = None
+        if served.mcp is not None:
+            host = await stack.enter_async_context(opening.open_mcp(served.mcp, served.mcp_pool))
+            tools, wanted = (*tools, *host.tools), wanted | {served.mcp_pool}
+        store = await stack.enter_async_context(
+            opening.open_cluster(settings, client="worker", wait_seconds=wait_seconds)
+        )
         deployment = compose.Deployment(settings, store)
-        services = compose.worker_services(deployment, app.tools, wanted)  # before topics are made for a misspelt pool
+        services = compose.worker_services(deployment, tools, wanted)  # before topics are made for a misspelt pool
+        if host is not None:
+            services["mcp"] = compose.mcp_service(host)
         await store.queue.prepare(*settings.topics.fixed, *compose.pool_topics(settings.topics, wanted))
-        tools = "  ".join(tool.name for tool in app.tools if tool.pool in wanted)
-        return await _run(deployment, services, f"worker   pools {'  '.join(sorted(wanted))}   tools {tools}", began)
+        names = "  ".join(tool.name for tool in tools if tool.pool in wanted)
+        return await _run(deployment, services, f"worker   pools {'  '.join(sorted(wanted))}   tools {names}", began)
 
 
 async def gateway(settings: Settings, *, wait_seconds: float, began: float) -> int:
