@@ -10,7 +10,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, Protocol, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
@@ -19,7 +19,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from playhead.errors import Invalid, Misconfigured
 
-__all__ = ["Arguments", "describe"]
+__all__ = ["Arguments", "HintedArguments", "describe"]
 
 PROBLEMS_SHOWN_MAX = 5
 """How many problems of invalid arguments the model is told of at a time."""
@@ -35,9 +35,32 @@ STYLES: Mapping[Style, re.Pattern[str]] = {
 """How docstrings with more than a description are told apart; griffe is imported for those only."""
 
 
+class Arguments(Protocol):
+    """What a tool takes, wherever that is written down."""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema, an object's."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """What the tool does, in the words of who wrote it."""
+        ...
+
+    @property
+    def context(self) -> str | None:
+        """The parameter that the worker fills in, which the schema does not show."""
+        ...
+
+    def parse(self, text: str) -> dict[str, object]:
+        """Check JSON text against the schema and give the arguments by name. Raises `Invalid` with what to correct."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class Arguments:
-    """What a function takes. `context` is the parameter that the worker fills in, which the schema does not show."""
+class HintedArguments:
+    """What a function takes, by its type hints and its docstring."""
 
     schema: dict[str, Any]
     description: str
@@ -47,7 +70,7 @@ class Arguments:
     """By position: a field of `model` (whose names cannot clash with anything) and the parameter it stands for."""
 
     def parse(self, text: str) -> dict[str, object]:
-        """Check JSON text against the schema and give the arguments by name. Raises `Invalid` with what to correct."""
+        """Check JSON text and give the arguments by name. Raises `Invalid` with what to correct."""
         try:
             parsed = self.model.model_validate_json(text)
         except ValidationError as error:
@@ -55,7 +78,7 @@ class Arguments:
         return {parameter: getattr(parsed, field) for field, parameter in self.fields}
 
 
-def describe(function: Callable[..., object], name: str, hidden: type[object]) -> Arguments:
+def describe(function: Callable[..., object], name: str, hidden: type[object]) -> HintedArguments:
     """Read a function's hints and docstring. Raises `Misconfigured`, which says what to change.
 
     A parameter annotated `hidden` (perhaps `| None`) is left out of the schema.
@@ -78,7 +101,7 @@ def describe(function: Callable[..., object], name: str, hidden: type[object]) -
         text = documented.get(parameter.name)
         fields[field] = (Annotated[hint, _field(hint, parameter.name, text)], default)
     model = _model(name, fields)
-    return Arguments(_schema(model, name), description, context, model, tuple(shown))
+    return HintedArguments(_schema(model, name), description, context, model, tuple(shown))
 
 
 def _hints(function: Callable[..., object], name: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import cast
 from playhead.agents import Agent
 from playhead.errors import Misconfigured
 from playhead.ids import digest
+from playhead.lifespan import Lifespan
 from playhead.tools import Tool, distinct
 
 __all__ = ["App", "load_app"]
@@ -29,6 +30,7 @@ class App:
 
     agents: tuple[Agent, ...]
     tools: tuple[Tool[..., object], ...]
+    lifespans: tuple[Lifespan, ...] = ()
 
 
 def load_app(reference: str) -> App:
@@ -60,6 +62,7 @@ def _split(reference: str) -> tuple[str, str | None]:
 def _collect(found: Sequence[object], reference: str) -> App:
     agents: dict[str, Agent] = {}
     tools: list[Tool[..., object]] = []
+    lifespans: dict[str, Lifespan] = {}
     for each in found:
         if isinstance(each, Agent):
             if agents.setdefault(each.name, each) is not each:
@@ -67,13 +70,15 @@ def _collect(found: Sequence[object], reference: str) -> App:
             tools.extend(each.own_tools)
         elif isinstance(each, Tool):
             tools.append(cast("Tool[..., object]", each))
+        elif isinstance(each, Lifespan) and lifespans.setdefault(each.pool, each) is not each:
+            raise Misconfigured(f"{reference}: pool {each.pool!r} has two lifespans; make one of them")
     if not agents and not tools:
         raise Misconfigured(f"{reference} defines no agent and no tool: make an `Agent(…)`, or decorate with `@tool`")
     defaults = [agent.name for agent in agents.values() if agent.default]
     if len(defaults) > 1:
         raise Misconfigured(f"{reference}: agents {', '.join(defaults)} all say `default=True`; leave it to one")
     try:
-        return App(tuple(agents.values()), distinct(tools))
+        return App(tuple(agents.values()), distinct(tools), tuple(lifespans.values()))
     except Misconfigured as error:
         raise Misconfigured(f"{reference}: {error}") from error
 

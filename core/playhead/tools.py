@@ -8,41 +8,35 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast, overload
 
+from playhead.context import Running, ToolContext
+from playhead.declaring import Companion, Effect, Fallback, check_name, checked
 from playhead.errors import Misconfigured, PlayheadError
-from playhead.ids import CallId, SessionId, digest
+from playhead.ids import digest
+from playhead.options import Breaker, Limit, RateLimit, Sandbox
 
 if TYPE_CHECKING:
-    from structlog.stdlib import BoundLogger
-
     from playhead.arguments import Arguments
+    from playhead.returns import Returns
+    from playhead.trial import Trial
 
-__all__ = ["Effect", "Running", "Tool", "ToolContext", "ToolFailed", "ToolOptions", "check_name", "distinct", "tool"]
-
-Effect = Literal["read", "write"]
-"""What a call does outside: `read` may be repeated freely, `write` is repeated with the same idempotency key."""
-
-NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What every model provider takes as the name of a tool. Pools and agents are named alike."""
-
-TIMEOUT_SECONDS_MAX = 24 * 3600
-RETRIES_MAX = 100
-CONCURRENCY_MAX = 10_000
-
-DEFAULTS: Mapping[str, Any] = {"effect": "read", "pool": "default", "timeout": 60, "retries": 0, "concurrency": 16}
-
-NOT_YET = frozenset(
-    {
-        "after", "approval", "cache", "exclusive", "fallback", "rate_limit", "reconcile", "sandbox", "secrets",
-        "soft_timeout",
-    }
-)  # fmt: skip
-"""What the design names and this version does not do. Refused, so that nobody believes to be protected by it."""
+__all__ = [
+    "Companion",
+    "Effect",
+    "Fallback",
+    "Running",
+    "Tool",
+    "ToolContext",
+    "ToolFailed",
+    "ToolOptions",
+    "check_name",
+    "distinct",
+    "tool",
+]
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -53,81 +47,50 @@ class ToolFailed(PlayheadError):
 
 
 class ToolOptions(TypedDict, total=False):
-    """What `tool` takes."""
+    """What `tool` takes. Seconds everywhere."""
 
-    effect: Effect
-    """`read` (the default) or `write`."""
-    pool: str
-    """The group of workers that runs it; `default` unless named."""
-    timeout: float
-    """Seconds that one try may take before it is stopped; 60 unless given."""
-    retries: int
-    """Tries after the first, when one fails or takes too long; 0 unless given."""
-    concurrency: int
-    """How many calls of it one worker runs at a time; 16 unless given."""
     name: str
     """What the model calls it; the function's name unless given."""
     description: str
     """What the model is told of it; the first part of the docstring unless given."""
-
-
-class Running(Protocol):
-    """What the worker knows of a try while it runs. Any thread may ask."""
-
-    @property
-    def cancelled(self) -> bool:
-        """True once nobody waits for the call any more, or its time is up."""
-        ...
-
-    def remaining(self) -> float:
-        """Tell how many seconds this try has left: 0 or more."""
-        ...
-
-    def progress(self, done: float, total: float | None, message: str | None) -> Awaitable[None]:
-        """Take note of how far the call is."""
-        ...
-
-    def emit(self, output: object) -> Awaitable[None]:
-        """Publish a part of the output."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ToolContext:
-    """What a tool may know of its call and say while it runs.
-
-    A parameter annotated with this class is filled in by the worker and hidden from the model. In a function that is
-    not `async`, which runs in a thread, leave the `await` before `progress` and `emit` away: they work without.
-    """
-
-    session_id: SessionId
-    call_id: CallId
-    idempotency_key: str
-    """The same however often the call is delivered or tried: hand it to whatever must not happen twice."""
-    try_number: int
-    """1 for the first try."""
-    deadline: datetime
-    """When this try's time is up, in UTC. To count down, ask `remaining`: it minds no clock changes."""
-    log: BoundLogger
-    """A logger that knows the session, the run and the call."""
-    running: Running = field(repr=False)
-
-    @property
-    def cancelled(self) -> bool:
-        """True once nobody waits for the result, or the time is up. A thread must look: it cannot be stopped."""
-        return self.running.cancelled
-
-    def remaining(self) -> float:
-        """Tell how many seconds this try has left: 0 or more."""
-        return self.running.remaining()
-
-    def progress(self, done: float, total: float | None = None, message: str | None = None) -> Awaitable[None]:
-        """Say how far the call is, in any unit. Never waits; at most four a second are shown; it cannot go back."""
-        return self.running.progress(done, total, message)
-
-    def emit(self, output: object) -> Awaitable[None]:
-        """Show a part of the output (anything that JSON can carry) before the result replaces it."""
-        return self.running.emit(output)
+    effect: Effect
+    """`read` (the default), `write` or `once`."""
+    pool: str
+    """The group of workers that runs it; `default` unless named."""
+    timeout: float
+    """How long one try may take before it is stopped; 60 unless given."""
+    soft_timeout: float
+    """When a try is asked to stop (`ToolContext.cancelled`), so that it can return what it has."""
+    retries: int
+    """Tries after the first, when one fails or takes too long; 0 unless given."""
+    retry_on: type[BaseException] | tuple[type[BaseException], ...]
+    """Which exceptions are worth another try; `Exception` unless given. Never `ToolFailed`, never bad arguments."""
+    breaker: int | Breaker
+    """How many failed tries in a row stop it from being tried for 30 s, or a `Breaker`."""
+    fallback: object
+    """What the agent gets when it does not work: a value, another tool, or a function of the same arguments."""
+    rate_limit: str | RateLimit
+    """How often it may start in all of the pool: `20/s`, `100/min`, `10/s per tenant`."""
+    concurrency: int
+    """How many calls of it one worker runs at a time; 16 unless given."""
+    cache: float
+    """How long a result may answer calls with the same arguments; only for `read`, only of the same tenant."""
+    after: str | Sequence[object]
+    """Tools whose calls in the same message come first."""
+    exclusive: bool
+    """Whether nothing else of the same message runs beside it."""
+    key: str
+    """An argument: calls with the same value of it run one after the other, whatever session they are of."""
+    limits: Mapping[str, Limit]
+    """What arguments may be beyond their types; a call outside is denied."""
+    approval: bool | Callable[..., object]
+    """Whether a person must approve a call, or a function of the arguments (a dict) that tells."""
+    secrets: Sequence[str] | Mapping[str, str]
+    """References, `env:NAME` or `file:/path`, perhaps by name; the values are in `ToolContext.secrets`."""
+    sandbox: bool | Sandbox
+    """How commands that it runs with `ToolContext.run` are confined."""
+    reconcile: Callable[..., object]
+    """For `once`: a function of the same arguments that finds out what became of a call whose worker was lost."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,11 +101,28 @@ class Tool(Generic[P, R_co]):
     name: str
     description: str
     arguments: Arguments = field(repr=False)
-    effect: Effect
-    pool: str
-    timeout_seconds: float
-    retries: int
-    concurrency: int
+    effect: Effect = "read"
+    pool: str = "default"
+    timeout_seconds: float = 60.0
+    retries: int = 0
+    concurrency: int = 16
+    soft_timeout_seconds: float | None = None
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    rate_limit: RateLimit | None = None
+    breaker: Breaker | None = None
+    fallback: Fallback | None = None
+    cache_seconds: float | None = None
+    approval: bool | Callable[..., object] = False
+    after: tuple[str, ...] = ()
+    exclusive: bool = False
+    key: str | None = None
+    limits: Mapping[str, Limit] = field(default_factory=lambda: MappingProxyType({}))
+    sandbox: Sandbox | None = None
+    secrets: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    reconcile: Companion | None = None
+    returns: Returns | None = field(default=None, repr=False)
+    output_schema: dict[str, Any] | None = field(default=None, repr=False)
+    """The JSON Schema of what it returns, where that is declared."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the plain function."""
@@ -163,6 +143,34 @@ class Tool(Generic[P, R_co]):
         """A digest of the JSON Schema: the same for the same schema, whatever the order of its keys."""
         return digest("tool schema", json.dumps(self.input_schema, sort_keys=True, separators=(",", ":")))
 
+    def needs_approval(self, arguments: Mapping[str, object]) -> bool:
+        """Tell whether a person must approve a call with these arguments."""
+        return bool(self.approval(dict(arguments))) if callable(self.approval) else self.approval
+
+    @property
+    def approval_policy(self) -> Literal["never", "always", "depends"]:
+        """When a person must approve a call."""
+        if callable(self.approval):
+            return "depends"
+        return "always" if self.approval else "never"
+
+    async def test(
+        self,
+        *,
+        secrets: Mapping[str, str] | None = None,
+        resources: object = None,
+        answer: object = None,
+        **arguments: object,
+    ) -> Trial:
+        """Call it as a worker does, without one: for unit tests. Checks the arguments, their limits and the result.
+
+        Gives what the model would read, with all progress and partial output. What the tool raises is raised here;
+        arguments that are not right raise `Invalid`. `answer` is a `playhead.content.Answer`.
+        """
+        from playhead.trial import Surroundings, attempt  # noqa: PLC0415 - only tests pay for it
+
+        return await attempt(self, arguments, Surroundings(secrets or {}, resources, answer))
+
 
 @overload
 def tool(function: Callable[P, R_co], /) -> Tool[P, R_co]: ...
@@ -180,20 +188,15 @@ def tool(
     Its schema comes from its type hints, its description from its docstring. A function that is not `async` runs in a
     thread. Raises `Misconfigured`, which says what to change.
     """
-    chosen = {**DEFAULTS, **options}
-    _refuse_unknown(chosen)
+    for option in options:
+        if option not in ToolOptions.__annotations__:
+            known = ", ".join(ToolOptions.__annotations__)
+            raise Misconfigured(f"@tool takes no {option!r}; it takes {known}")
 
     def declare(function: Callable[P, R_co]) -> Tool[P, R_co]:
-        return _declare(function, chosen)
+        return _declare(function, cast("Mapping[str, Any]", options))
 
     return declare if function is None else declare(function)
-
-
-def check_name(kind: str, name: object) -> str:
-    """Check the name of a tool, a pool or an agent. Raises `Misconfigured`."""
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise Misconfigured(f"{kind} {name!r}: a name has 1 to 64 of A-Z, a-z, 0-9, `_` and `-`")
-    return name
 
 
 def distinct(tools: Iterable[Tool[..., object]]) -> tuple[Tool[..., object], ...]:
@@ -209,17 +212,6 @@ def distinct(tools: Iterable[Tool[..., object]]) -> tuple[Tool[..., object], ...
     return tuple(by_name.values())
 
 
-def _refuse_unknown(options: Mapping[str, object]) -> None:
-    for option in options:
-        if option in NOT_YET:
-            raise Misconfigured(
-                f"@tool({option}=…) is not supported by this version; remove it, or wait for one that is"
-            )
-        if option not in ToolOptions.__annotations__:
-            known = ", ".join(ToolOptions.__annotations__)
-            raise Misconfigured(f"@tool takes no {option!r}; it takes {known}")
-
-
 def _declare(function: Callable[P, R_co], options: Mapping[str, Any]) -> Tool[P, R_co]:
     from playhead.arguments import describe  # noqa: PLC0415 - pydantic is needed by those who declare a tool only
 
@@ -228,47 +220,66 @@ def _declare(function: Callable[P, R_co], options: Mapping[str, Any]) -> Tool[P,
     name = check_name("tool", options.get("name", function.__name__))
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise Misconfigured(f"tool {name} yields; return the result, and show parts of it with `ToolContext.emit`")
-    arguments = describe(cast("Callable[..., object]", function), name, ToolContext)
+    plain = cast("Callable[..., object]", function)
+    arguments = describe(plain, name, ToolContext)
     description = options.get("description", arguments.description)
     if not isinstance(description, str) or not description.strip():
         raise Misconfigured(f"tool {name} needs a docstring: it is what the model knows of it")
+    fields = checked(name, options, arguments)
+    returns = _returns(plain, name)
+    reconcile = options.get("reconcile")
     return Tool(
         function=cast("Callable[P, R_co]", function),
         name=name,
         description=description.strip(),
         arguments=arguments,
-        effect=_effect(name, options["effect"]),
-        pool=check_name(f"tool {name}: pool", options["pool"]),
-        timeout_seconds=_seconds(name, options["timeout"]),
-        retries=_count(name, "retries", options["retries"], 0, RETRIES_MAX),
-        concurrency=_count(name, "concurrency", options["concurrency"], 1, CONCURRENCY_MAX),
+        fallback=_fallback(name, options, arguments),
+        reconcile=None if reconcile is None else _companion(name, "reconcile", reconcile, arguments),
+        returns=returns,
+        output_schema=None if returns is None else returns.schema,
+        **fields,
     )
 
 
-def _effect(name: str, effect: object) -> Effect:
-    match effect:
-        case "read":
-            return "read"
-        case "write":
-            return "write"
-        case "once":
-            raise Misconfigured(f"tool {name}: effect 'once' is not supported by this version: it could run twice")
-        case _:
-            raise Misconfigured(f"tool {name}: effect is 'read' or 'write', not {effect!r}")
+def _returns(function: Callable[..., object], name: str) -> Returns | None:
+    try:
+        from playhead.returns import describe_returns  # noqa: PLC0415
+    except ImportError:
+        return None
+    return describe_returns(function, name)
 
 
-def _seconds(name: str, timeout: object) -> float:
-    if isinstance(timeout, int | float) and not isinstance(timeout, bool) and 0 < timeout <= TIMEOUT_SECONDS_MAX:
-        return float(timeout)
-    raise Misconfigured(
-        f"tool {name}: timeout is in seconds, more than 0 and at most {TIMEOUT_SECONDS_MAX}: {timeout!r}"
-    )
+def _fallback(name: str, options: Mapping[str, Any], arguments: Arguments) -> Fallback | None:
+    if "fallback" not in options:
+        return None
+    given = options["fallback"]
+    if isinstance(given, Tool) or inspect.isfunction(given):
+        return Fallback(function=_companion(name, "fallback", cast("object", given), arguments))
+    try:
+        json.dumps(given)
+    except (TypeError, ValueError) as error:
+        raise Misconfigured(
+            f"tool {name}: fallback is a value that JSON can carry, a tool or a function, not {given!r}"
+        ) from error
+    return Fallback(value=given)
 
 
-def _count(name: str, option: str, count: object, least: int, most: int) -> int:
-    if isinstance(count, int) and not isinstance(count, bool) and least <= count <= most:
-        return count
-    raise Misconfigured(f"tool {name}: {option} is a whole number from {least} to {most}, not {count!r}")
+def _companion(name: str, option: str, given: object, arguments: Arguments) -> Companion:
+    """Take a function that is called with the same arguments. It may leave those out that it has no need of."""
+    from playhead.arguments import describe  # noqa: PLC0415
+
+    if isinstance(given, Tool):
+        whole = cast("Tool[..., object]", given)
+        companion = Companion(whole.function, whole.arguments)
+    elif inspect.isfunction(given):
+        companion = Companion(given, describe(given, f"{name}: {option}", ToolContext))
+    else:
+        raise Misconfigured(f"tool {name}: {option} is a function of the tool's arguments, not {given!r}")
+    taken, known = companion.arguments.schema.get("properties", {}), arguments.schema.get("properties", {})
+    strange = [parameter for parameter in taken if parameter not in known]
+    if strange:
+        raise Misconfigured(f"tool {name}: {option} takes {', '.join(strange)}, which the tool does not")
+    return companion
 
 
 def _whence(tool: Tool[..., object]) -> str:

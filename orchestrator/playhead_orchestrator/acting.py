@@ -8,23 +8,26 @@ act comes back as an input too: it ends the attempt or the call, never the sessi
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import assert_never
 
 from playhead.accept import Head
-from playhead.commands import StopTool
+from playhead.commands import Grant, Heartbeat, ReportStarted, RunTool, StopTool
 from playhead.errors import PlayheadError, Unavailable
 from playhead.events import Event, Failure, ToolResult
 from playhead.ids import CallId, SessionId
 from playhead.session import (
+    AwaitResult,
     Broke,
     CallModel,
     Dispatch,
     Effect,
+    Expired,
+    FellSilent,
     GaveUp,
+    GiveUp,
     Input,
     OpenCall,
     OutOfTime,
@@ -32,14 +35,16 @@ from playhead.session import (
     Session,
     Spoke,
     WaitForRetry,
+    WatchCall,
     WatchTime,
+    may_start,
     pending,
 )
 from playhead.telemetry import logger
 from prometheus_client import Counter
 
 from playhead_orchestrator.catalogue import Catalogue
-from playhead_orchestrator.dispatch import DELIVERIES_MAX, Watch, run_tool
+from playhead_orchestrator.dispatch import Watch, run_tool
 from playhead_orchestrator.parts import Agents, OrchestratorParts
 from playhead_orchestrator.speaking import converse, request_of
 
@@ -66,6 +71,8 @@ class Setting:
     session: SessionId
     loading: asyncio.Semaphore
     counts: Callable[[type[Event]], Counter]
+    bury: Callable[[RunTool, str], Coroutine[None, None, None]]
+    """Puts a call that came to nothing, and why, where operators find it."""
 
 
 class Acts:
@@ -81,7 +88,8 @@ class Acts:
         self._tasks = tasks
         self._matched: Session | None = None
         self._under_way: dict[Key, Callable[[], object]] = {}
-        self._calls: dict[CallId, tuple[OpenCall, Watch]] = {}
+        self._out: dict[CallId, OpenCall] = {}
+        self._watches: dict[CallId, Watch] = {}
 
     def match(self, state: Session, events: Sequence[Event]) -> None:
         """Do what `state` leaves pending, and no more of what it does not; `events` are those that led to it."""
@@ -96,23 +104,49 @@ class Acts:
                 self._under_way[key] = self._tasks.create_task(self._start(effect, state)).cancel
         for event in events:
             if isinstance(event, ToolResult):
-                call, _ = self._calls.pop(event.call_id, (None, None))
-                if call is not None and event.status == "cancelled":
-                    self._tasks.create_task(self._stop(call))
+                self._over(event, state)
+        self._out = {call.call_id: call for call in state.open_calls}
+        self._watches = {call_id: watch for call_id, watch in self._watches.items() if call_id in self._out}
 
-    def heard(self, call_id: CallId) -> None:
+    def answer(self, asked: ReportStarted, state: Session) -> None:
+        """Answer a worker that asked whether it may run a call, once what it asked for is in the log or is not."""
+        call = next((one for one in state.open_calls if one.call_id == asked.call_id), None)
+        reply: Grant | StopTool = StopTool(asked.call_id, "the call is over, or not yours")
+        if call is not None and (call.effect != "once" or may_start(call, asked.report_id)):
+            reply = Grant(asked.call_id, asked.report_id)
+        elif call is not None and call.claim is not None:
+            reply = Grant(asked.call_id, call.claim)  # given to another: not even that it runs may be disturbed
+        self._tasks.create_task(self._say(asked.pool, reply))
+
+    def heard(self, report: Heartbeat | ReportStarted) -> None:
         """Note that a worker is at a call."""
-        known = self._calls.get(call_id)
-        if known is not None:
-            known[1].heard_at = time.monotonic()
+        watch = self._watches.get(report.call_id)
+        if watch is not None:
+            watch.heard(report)
 
-    def look(self) -> None:
-        """Hand silent calls to their pool again; give those up that no worker brings to an end."""
-        now = time.monotonic()
-        for call, watch in list(self._calls.values()):
-            if watch.is_silent(now, self._setting.parts.waits.silence):
-                heard_at, watch.heard_at = watch.heard_at, None
-                self._tasks.create_task(self._again(call, watch, heard_at))
+    def listen_anew(self) -> None:
+        """Forget all silence: it was ours, or the queue's."""
+        for watch in self._watches.values():
+            watch.silent_seconds = 0.0
+
+    def look(self, seconds: float) -> None:
+        """Count `seconds` in which words of running calls would have been heard, and see to those without any."""
+        waits = self._setting.parts.waits
+        for watch in list(self._watches.values()):
+            watch.silent_seconds += seconds
+            if watch.silent_seconds > (waits.lost if watch.call.effect == "once" else waits.silence):
+                watch.silent_seconds = 0.0
+                self._tasks.create_task(self._fell_silent(watch))
+
+    def _over(self, result: ToolResult, state: Session) -> None:
+        call = self._out.get(result.call_id)
+        if call is None:
+            return
+        if result.status == "cancelled":
+            self._tasks.create_task(self._say(call.pool, StopTool(call.call_id, "cancelled")))
+        elif result.status == "unknown":
+            log.warning("nobody knows what became of a call", session=state.id, call=call.call_id, tool=call.name)
+            self._tasks.create_task(self._bury(call, state, "its worker was lost, and what became of it is unknown"))
 
     def _start(self, effect: Effect, state: Session) -> Coroutine[None, None, None]:
         match effect:
@@ -123,8 +157,14 @@ class Acts:
             case WatchTime(run_id, until):
                 return self._wait(until, OutOfTime(run_id))
             case Dispatch(call):
-                self._calls[call.call_id] = (call, Watch())
-                return self._dispatch(call)
+                return self._dispatch(call, state)
+            case WatchCall(call):
+                self._watches[call.call_id] = Watch(call)
+                return _at_once()
+            case AwaitResult(call, until):
+                return self._wait(until, Expired(call.call_id))
+            case GiveUp(call, message):
+                return self._give_up(call, state, message)
             case _:
                 assert_never(effect)
 
@@ -161,40 +201,48 @@ class Acts:
                     self._under_way[_key(effect)] = _nothing
                 await self._tell(given)
 
-    async def _dispatch(self, call: OpenCall) -> None:
+    async def _dispatch(self, call: OpenCall, state: Session) -> None:
         parts = self._setting.parts
         try:
-            command = run_tool(self._setting.session, call, key=parts.lease_key, now=parts.clock(), trace=None)
-            await parts.publish(parts.topics.tools(call.pool).name, call.call_id, command)
+            command = run_tool(state, call, key=parts.lease_key, now=parts.clock(), trace=None)
+            await parts.publish(parts.topics.tools(call.pool).name, call.key or call.call_id, command)
         except PlayheadError as error:  # no such pool, or too large for a message
             log.warning("a call cannot be dispatched", session=self._setting.session, call=call.call_id, pool=call.pool)
             await self._tell(GaveUp(call.call_id, f"the call cannot be handed to its pool: {_text(error)}"))
 
-    async def _again(self, call: OpenCall, watch: Watch, heard_at: float | None) -> None:
+    async def _fell_silent(self, watch: Watch) -> None:
         # Whoever slept through the loss of a session also finds its calls silent. Looking at the log first keeps such
-        # an owner from dispatching anything. An append of our own that is under way looks the same: then later.
+        # an owner from saying anything. An append of our own that is under way looks the same: then later.
         try:
             end = await self._setting.parts.log.end(self._setting.session)
         except Unavailable:
-            end = None
-        head = self._head()
-        if watch.heard_at is not None:
             return
-        if end is None or end.seq > head.seq or (end.seq == head.seq and end.hash != head.hash):
-            watch.heard_at = heard_at
-        elif watch.deliveries >= DELIVERIES_MAX:
-            await self._tell(GaveUp(call.call_id, f"no worker finished the call after {DELIVERIES_MAX} deliveries"))
-        else:
-            watch.deliveries += 1
-            log.warning("call fell silent: dispatched again", session=self._setting.session, call=call.call_id)
-            await self._dispatch(call)
+        head = self._head()
+        if end.seq > head.seq or (end.seq == head.seq and end.hash != head.hash):
+            return
+        log.warning("a call fell silent", session=self._setting.session, call=watch.call.call_id)
+        await self._tell(FellSilent(watch.call.call_id))
 
-    async def _stop(self, call: OpenCall) -> None:
+    async def _give_up(self, call: OpenCall, state: Session, message: str) -> None:
+        await self._bury(call, state, message)
+        await self._tell(GaveUp(call.call_id, message))
+
+    async def _bury(self, call: OpenCall, state: Session, error: str) -> None:
+        """Leave the call to people, with all that it takes to run it again."""
+        parts = self._setting.parts
+        command = run_tool(state, call, key=parts.lease_key, now=parts.clock(), trace=None)
+        await self._setting.bury(command, error)
+
+    async def _say(self, pool: str, reply: Grant | StopTool) -> None:
         parts = self._setting.parts
         try:
-            await parts.publish(parts.topics.control(call.pool).name, call.call_id, StopTool(call.call_id, "cancelled"))
-        except PlayheadError as error:  # a courtesy: the call has its result
-            log.warning("a call could not be stopped", call=call.call_id, pool=call.pool, error=str(error))
+            await parts.publish(parts.topics.control(pool).name, reply.call_id, reply)
+        except PlayheadError as error:  # who asked asks again, and who should stop has been heard
+            log.warning("a worker could not be told", call=reply.call_id, pool=pool, error=str(error))
+
+
+async def _at_once() -> None:
+    """Do nothing: the watch is looked at with all others."""
 
 
 def _text(error: Exception) -> str:
@@ -214,6 +262,12 @@ def _key(effect: Effect) -> Key:
         case WatchTime(run_id, _):
             return ("time", run_id)
         case Dispatch(call):
-            return ("call", call.call_id)
+            return ("call", call.call_id, call.deliveries, call.question, call.answer)
+        case WatchCall(call):
+            return ("watch", call.call_id, call.worker, call.starts)
+        case AwaitResult(call, _):
+            return ("result", call.call_id)
+        case GiveUp(call, _):
+            return ("give up", call.call_id)
         case _:
             assert_never(effect)

@@ -24,6 +24,7 @@ from playhead.telemetry import logger
 from playhead.tools import Tool
 
 from playhead_orchestrator.model import ToolOffer
+from playhead_orchestrator.ordering import UNORDERED, Order
 
 __all__ = ["TOOLS_MAX", "Catalogue", "Offered"]
 
@@ -35,11 +36,14 @@ log = logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """A tool as the model sees it, and how its calls are delivered."""
+    """A tool as the model sees it, and how its calls are delivered: see `ToolOptions` for what orders them."""
 
     offer: ToolOffer
     effect: str
     pool: str
+    order: Order = UNORDERED
+    key: str | None = None
+    reconciles: bool = False
 
 
 class Catalogue:
@@ -61,7 +65,9 @@ class Catalogue:
                     except Undecodable as error:
                         log.warning("skipped an announcement that cannot be read", key=message.key, error=str(error))
                         continue
-                    if isinstance(command, AnnounceTool):
+                    if isinstance(command, AnnounceTool) and command.withdrawn:
+                        self._forget(command)
+                    elif isinstance(command, AnnounceTool):
                         self._learn(command)
                 if not messages:
                     self.caught_up.set()
@@ -83,6 +89,22 @@ class Catalogue:
             return own
         return announced[own.pool if own is not None and own.pool in announced else min(announced)]
 
+    def named(self, name: str) -> Offered | None:
+        """Find a tool by its name, whoever's agent it is of."""
+        return self._find(name)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all tools that are known."""
+        return sorted({*self._own, *self._announced})
+
+    def _forget(self, withdrawn: AnnounceTool) -> None:
+        pools = self._announced.get(withdrawn.name, {})
+        if pools.pop(withdrawn.pool, None) is not None:
+            self._known -= 1
+        if not pools:
+            self._announced.pop(withdrawn.name, None)
+
     def _learn(self, announced: AnnounceTool) -> None:
         schema = orjson.loads(announced.input_schema)
         if not isinstance(schema, dict):
@@ -95,9 +117,23 @@ class Catalogue:
                 return
             self._known += 1
         offer = ToolOffer(announced.name, announced.description, cast("dict[str, Any]", schema))
-        pools[announced.pool] = Offered(offer, announced.effect, announced.pool)
+        pools[announced.pool] = Offered(
+            offer,
+            announced.effect,
+            announced.pool,
+            Order(announced.after, announced.exclusive),
+            announced.key,
+            announced.reconciles,
+        )
         self._announced[announced.name] = pools
 
 
 def _of_tool(tool: Tool[..., object]) -> Offered:
-    return Offered(ToolOffer(tool.name, tool.description, tool.input_schema), tool.effect, tool.pool)
+    return Offered(
+        ToolOffer(tool.name, tool.description, tool.input_schema),
+        tool.effect,
+        tool.pool,
+        Order(tool.after, tool.exclusive),
+        tool.key,
+        tool.reconcile is not None,
+    )

@@ -1,32 +1,31 @@
-"""Calls on their way: what is sent to a pool, and when silence about a call means that it must be sent again. Pure."""
+"""Calls on their way: what is sent to a pool, and when silence about a call means that its worker is lost. Pure."""
 
 from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import cast
 
 import orjson
-from playhead.commands import RunTool
-from playhead.ids import CallId, SessionId, digest
-from playhead.session import OpenCall
+from playhead.commands import Heartbeat, ReportStarted, RunTool
+from playhead.ids import CallId, digest
+from playhead.session import OpenCall, Session
 
-__all__ = ["DELIVERIES_MAX", "Watch", "lease_of", "run_tool"]
-
-DELIVERIES_MAX = 6
-"""How often a call is handed to its pool before it is given up."""
+__all__ = ["Watch", "lease_of", "run_tool"]
 
 
 @dataclass(slots=True)
 class Watch:
-    """What this owner knows of a call beside the log. `heard_at` is `None` until a worker says that it has begun."""
+    """How long nothing was heard of a call that a worker runs, as far as this owner could have heard."""
 
-    deliveries: int = 1
-    heard_at: float | None = None
+    call: OpenCall
+    silent_seconds: float = 0.0
 
-    def is_silent(self, now: float, silence_seconds: float) -> bool:
-        """Tell whether a worker began with the call and then fell silent. A call that waits in its queue is not."""
-        return self.heard_at is not None and now - self.heard_at > silence_seconds
+    def heard(self, report: Heartbeat | ReportStarted) -> None:
+        """Note a word of a call. Of a `once` call only its own worker's counts: others may ask for it in vain."""
+        if self.call.claim is None or report.worker == self.call.worker:
+            self.silent_seconds = 0.0
 
 
 def lease_of(key: bytes, call_id: CallId) -> str:
@@ -34,11 +33,11 @@ def lease_of(key: bytes, call_id: CallId) -> str:
     return hmac.new(key, call_id.encode(), sha256).hexdigest()[:32]
 
 
-def run_tool(session: SessionId, call: OpenCall, *, key: bytes, now: int, trace: str | None) -> RunTool:
+def run_tool(session: Session, call: OpenCall, *, key: bytes, now: int, trace: str | None) -> RunTool:
     """Make the command that hands a call to its pool: but for `now` the same however often it is made."""
     arguments = orjson.dumps(orjson.loads(call.input), option=orjson.OPT_SORT_KEYS)
     return RunTool(
-        session=session,
+        session=session.id,
         run_id=call.run_id,
         call_id=call.call_id,
         name=call.name,
@@ -49,4 +48,14 @@ def run_tool(session: SessionId, call: OpenCall, *, key: bytes, now: int, trace:
         idempotency_key=digest("idempotency", call.call_id, call.name, arguments),
         dispatched_at=now,
         trace=trace,
+        tenant=_tenant(session),
+        key=call.key,
+        answer=call.answer,
+        reconcile=call.is_lost,
     )
+
+
+def _tenant(session: Session) -> str:
+    metadata = orjson.loads(session.metadata)
+    tenant = cast("dict[str, object]", metadata).get("tenant") if isinstance(metadata, dict) else None
+    return tenant if isinstance(tenant, str) else ""

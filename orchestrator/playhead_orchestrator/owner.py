@@ -18,12 +18,15 @@ from itertools import islice
 import orjson
 from playhead.accept import Head, genesis
 from playhead.commands import (
+    AnswerQuestion,
+    CallTool,
     CancelRun,
     CloseSession,
-    ListSession,
-    Report,
+    Heartbeat,
     ReportChunk,
+    ReportPending,
     ReportProgress,
+    ReportQuestion,
     ReportResult,
     ReportRetry,
     ReportStarted,
@@ -44,12 +47,15 @@ from playhead.events import (
     ToolInputDelta,
     wire_name,
 )
+from playhead.ids import call_id
 from playhead.queue import Message
 from playhead.session import Asked, Input, Reported, Session, Spoke, TakeOver, empty, fold, pending
 from playhead.telemetry import logger
 
 from playhead_orchestrator.acting import Acts, Setting
 from playhead_orchestrator.draft import Draft
+from playhead_orchestrator.listing import Listing
+from playhead_orchestrator.speaking import plan_by_hand
 
 __all__ = ["BATCH_MAX", "PIECES_WAITING_MAX", "Item", "SessionOwner", "SetAside"]
 
@@ -64,7 +70,7 @@ DELTAS = frozenset({TextDelta, Thinking, ToolInputDelta})
 
 log = logger(__name__)
 
-Told = ReportStarted | ReportProgress | ReportChunk | ReportRetry | ReportResult
+Told = ReportStarted | ReportProgress | ReportChunk | ReportRetry | ReportResult | ReportPending | ReportQuestion
 """The reports that may become facts: all but heartbeats."""
 
 SetAside = Callable[[Message, str], Coroutine[None, None, None]]
@@ -103,8 +109,7 @@ class SessionOwner:
         self._head: Head = genesis(setting.session)
         self._inherited = False
         self._said: list[str] = []
-        self._listed: tuple[str, bool] | None = None
-        self._listed_state: Session | None = None
+        self._listing = Listing(setting.parts)
         self._acts: Acts | None = None
         self.busy_at = time.monotonic()
         self.was_fresh = False
@@ -113,6 +118,11 @@ class SessionOwner:
     def is_idle(self) -> bool:
         """Whether nothing is waiting or being dealt with, and nothing is going on."""
         return not self._mailbox and self._state is not None and not pending(self._state)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether all that goes on is that somebody outside is waited for."""
+        return not self._mailbox and self._state is not None and self._state.status == "waiting"
 
     @property
     def state(self) -> Session | None:
@@ -135,15 +145,20 @@ class SessionOwner:
         self._mailbox.append(item)
         self._mail.set()
 
-    def heard(self, report: Report) -> None:
+    def heard(self, report: Heartbeat | ReportStarted) -> None:
         """Note that a worker is at a call."""
         if self._acts is not None:
-            self._acts.heard(report.call_id)
+            self._acts.heard(report)
 
-    def look(self) -> None:
-        """Look after calls that have fallen silent."""
+    def listen_anew(self) -> None:
+        """Forget how long calls have been silent: nothing could be heard."""
         if self._acts is not None:
-            self._acts.look()
+            self._acts.listen_anew()
+
+    def look(self, seconds: float) -> None:
+        """Look after calls that have fallen silent; `seconds` since the last look, in which they could be heard."""
+        if self._acts is not None:
+            self._acts.look(seconds)
 
     async def run(self) -> None:
         """Own the session until cancelled. What was not dealt with waits for the next `run`.
@@ -153,7 +168,7 @@ class SessionOwner:
         # What acts of an earlier life said is void; what came from the queue is not.
         self._mailbox = deque(item for item in self._mailbox if item.message is not None)
         self._pieces = 0
-        self._listed = self._listed_state = None  # whoever had the session meanwhile has listed it too
+        self._listing.forget()
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._acts = Acts(self._setting, self._tell, lambda: self._head, tasks)
@@ -214,12 +229,12 @@ class SessionOwner:
             self._note(draft.add(TakeOver(self._parts.owner)))
         refused = self._answer(items, draft)
         state = draft.state
-        listing = self._listing(state, draft.head)
+        listing = self._listing.due(state, draft.head)
         publishing: asyncio.Task[None] | None = None
         if listing is not None and listing.open:
             # With the append, since it may be said too early (then the next owner finds nothing to do) but not too
             # late. That work has ended may not be said too early.
-            publishing = tasks.create_task(self._list(state, listing))
+            publishing = tasks.create_task(self._listing.say(state, listing))
         for batch in draft.batches:
             began = time.perf_counter()
             self._head = await self._parts.log.append(self._setting.session, self._head, batch)
@@ -228,11 +243,14 @@ class SessionOwner:
         self._inherited = self._inherited and not takes_over
         self._state = state
         acts.match(state, draft.events)
+        for item in items:
+            if isinstance(item.given, ReportStarted) and item.given.claim:
+                acts.answer(item.given, state)
         self._measure(draft.events, state)
         if publishing is not None:
             await publishing
         elif listing is not None:
-            await self._list(state, listing)
+            await self._listing.say(state, listing)
         for message, error in refused:
             await self._set_aside(message, error)
         self._acknowledge([item.message for item in items if item.message is not None])
@@ -260,11 +278,23 @@ class SessionOwner:
 
     def _input(self, item: Item) -> Input:
         match item.given:
-            case StartSession() | Say() | CancelRun() | CloseSession() as request:
+            case CallTool() as request:
+                identity = call_id(request.session, request.run_id, 0, 0)
+                planned = plan_by_hand(identity, request, self._setting.catalogue)
+                return Asked(request, self._parts.owner, planned=planned)
+            case StartSession() | Say() | CancelRun() | CloseSession() | AnswerQuestion() as request:
                 said = "".join(self._said)
                 blocks = Json(orjson.dumps([{"type": "text", "text": said}]).decode()) if said else None
                 return Asked(request, self._parts.owner, self._setting.agents.snapshot(request), blocks)
-            case ReportStarted() | ReportProgress() | ReportChunk() | ReportRetry() | ReportResult() as report:
+            case (
+                ReportStarted()
+                | ReportProgress()
+                | ReportChunk()
+                | ReportRetry()
+                | ReportResult()
+                | ReportPending()
+                | ReportQuestion()
+            ) as report:
                 return Reported(report)
             case given:
                 return given
@@ -281,31 +311,6 @@ class SessionOwner:
                 # A client may name an agent that there is not: a label must not be of its choosing.
                 agent = state.agent if self._setting.agents.named(state.agent) else "unknown"
                 meter.runs.labels(agent, wire_name(kind).removeprefix("run_")).inc(count)
-
-    def _listing(self, state: Session, head: Head) -> ListSession | None:
-        """Give the directory's line, if it is another than the last one."""
-        if state is self._listed_state or not state.started:
-            return None
-        status, is_open = line = (state.status, bool(pending(state)))
-        if line == self._listed:
-            self._listed_state = state
-            return None
-        return ListSession(
-            session=state.id,
-            agent=state.agent or "",
-            status=status,
-            open=is_open,
-            created_at=state.created_at,
-            updated_at=state.updated_at,
-            last_seq=head.seq,
-            epoch=state.epoch,
-            metadata=state.metadata,
-        )
-
-    async def _list(self, state: Session, listing: ListSession) -> None:
-        """Keep the directory's line true, before any input is acknowledged: so open work is never missed."""
-        await self._parts.publish(self._parts.topics.sessions.name, state.id, listing)
-        self._listed, self._listed_state = (listing.status, listing.open), state
 
     async def _tell(self, given: Input) -> None:
         if isinstance(given, Spoke):

@@ -29,7 +29,8 @@ class Waits:
     `again`: before it asks a store again that could not be reached. `reacquire`: before an owner that was superseded
     reads the log again; whoever has the session then is left alone, unless the group still says that it is ours.
     `handover`: until sessions whose partitions were taken away are let go of, if these have not come back by then.
-    `silence`: without a word of a running call (three heartbeats) until its worker counts as lost. `look`: between two
+    `silence`: without a word of a running call (three heartbeats) until its worker counts as lost; `lost`: the same for
+    a `once` call, which is not simply run again. `look`: between two
     looks at all sessions. `idle`: until a session in which nothing goes on is forgotten. `unassigned`: until a member
     without partitions counts as one too many, which is ready too.
     """
@@ -38,6 +39,7 @@ class Waits:
     reacquire: float = 5.0
     handover: float = 4.0
     silence: float = 7.0
+    lost: float = 15.0
     look: float = 1.0
     idle: float = 60.0
     unassigned: float = 15.0

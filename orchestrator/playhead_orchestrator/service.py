@@ -16,7 +16,7 @@ from functools import cache
 from playhead.agents import Agent
 from playhead.commands import (
     AnnounceAgent,
-    DeadLetter,
+    CallTool,
     Heartbeat,
     ListSession,
     Report,
@@ -35,6 +35,7 @@ from prometheus_client import Counter
 from playhead_orchestrator.acting import Setting
 from playhead_orchestrator.catalogue import Catalogue
 from playhead_orchestrator.dispatch import lease_of
+from playhead_orchestrator.letters import DeadLetters
 from playhead_orchestrator.owner import Item, SessionOwner
 from playhead_orchestrator.parts import Agents, OrchestratorParts
 
@@ -50,12 +51,6 @@ OWNERS_IDLE_MAX = 2_000
 
 LOADING_MAX = 32
 """How many sessions' logs are read at the same time."""
-
-DEAD_VALUE_BYTES_MAX = 800_000
-"""How much of a record is kept when it is set aside: what is around it must fit into a message too."""
-
-DEAD_TEXT_CHARS_MAX = 2_000
-"""How much of a key, or of what was wrong, is kept with it."""
 
 log = logger(__name__)
 
@@ -82,6 +77,7 @@ class Orchestrator:
         self._loading = asyncio.Semaphore(LOADING_MAX)
         self._room = asyncio.Event()
         self._counts = _counts(parts)
+        self._letters = DeadLetters(parts)
         self.ready = asyncio.Event()
 
     @property
@@ -136,6 +132,8 @@ class Orchestrator:
                 match delivery:
                     case Assigned(partitions):
                         self._assigned |= partitions
+                        for owner, _ in self._owners.values():
+                            owner.listen_anew()  # while the group changed, nobody was told anything
                         self._leave(self._leaving)
                         await self._recover(partitions, member, owners)
                         self.ready.set()
@@ -193,7 +191,7 @@ class Orchestrator:
             # It may be in another's partition: taking it would take the session from whom it belongs to.
             await self._set_aside(message, f"its key is not its session {command.session}", member)
         elif isinstance(command, Request):
-            fresh = isinstance(command, StartSession)
+            fresh = isinstance(command, StartSession | CallTool)
             owner = self._owner(command.session, message.partition, member=member, owners=owners, fresh=fresh)
             self._put(Item(command, message), owner)
         else:
@@ -217,18 +215,8 @@ class Orchestrator:
         owner.put(item)
 
     async def _set_aside(self, message: Message, error: str, member: Member) -> None:
-        await self._bury(message, error)
+        await self._letters.bury(message, error)
         member.acknowledge(message)
-
-    async def _bury(self, message: Message, error: str) -> None:
-        parts, value = self._parts, message.value[:DEAD_VALUE_BYTES_MAX]
-        key, error = message.key[:DEAD_TEXT_CHARS_MAX], error[:DEAD_TEXT_CHARS_MAX]
-        if len(value) < len(message.value):
-            error = f"{error} (the first {len(value)} of {len(message.value)} bytes are kept)"
-        letter = DeadLetter(message.topic, message.partition, message.offset, key, value, error, parts.clock())
-        await parts.publish(parts.topics.deadletter.name, message.topic, letter)
-        parts.telemetry.dead_letters.labels(message.topic).inc()
-        log.error("set a record aside", topic=message.topic, offset=message.offset, error=error)
 
     def _owner(
         self, session: SessionId, partition: int, *, member: Member, owners: asyncio.TaskGroup, fresh: bool
@@ -242,8 +230,10 @@ class Orchestrator:
             self._room.set()
             member.acknowledge(*messages)
 
-        setting = Setting(self._parts, self._agents, self._catalogue, session, self._loading, self._counts)
-        owner = SessionOwner(setting, acknowledge, self._bury, fresh=fresh)
+        setting = Setting(
+            self._parts, self._agents, self._catalogue, session, self._loading, self._counts, self._letters.bury_call
+        )
+        owner = SessionOwner(setting, acknowledge, self._letters.bury, fresh=fresh)
         self._partitions[session] = partition
         self._owners[session] = (owner, owners.create_task(self._keep(owner, session, member)))
         self._parts.telemetry.sessions_owned.set(len(self._owners))
@@ -302,13 +292,17 @@ class Orchestrator:
     async def _look(self) -> None:
         """Look after every session now and then: silent calls, and memory held for nothing."""
         joined, waits = time.monotonic(), self._parts.waits
+        looked_at = joined
         while True:
             await asyncio.sleep(waits.look)
             now = time.monotonic()
+            # Who slept (a suspended process, a blocked loop) could hear nothing: that is no silence of others.
+            passed, looked_at = min(now - looked_at, 2 * waits.look), now
             if not self._assigned and now - joined > waits.unassigned:
                 self.ready.set()  # there are more members than partitions: nothing to do is no reason not to serve
             for session, (owner, _) in list(self._owners.items()):
-                owner.look()
+                if self._partitions[session] in self._assigned:
+                    owner.look(passed)
                 too_many = len(self._owners) > OWNERS_IDLE_MAX
                 if owner.is_idle and (too_many or now - owner.busy_at > waits.idle):
                     self._stop(session)
@@ -316,7 +310,7 @@ class Orchestrator:
     async def _drain(self) -> None:
         try:
             async with asyncio.timeout(self._drain_seconds):
-                while any(not owner.is_idle for owner, _ in self._owners.values()):
+                while any(not (owner.is_idle or owner.is_waiting) for owner, _ in self._owners.values()):
                     self._room.clear()
                     await self._room.wait()
         except TimeoutError:

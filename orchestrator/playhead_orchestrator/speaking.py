@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
+from typing import cast
 
 import orjson
 from playhead.agents import Agent
+from playhead.commands import CallTool
 from playhead.events import Failure, Json, TextDelta, Thinking, ToolInputDelta
-from playhead.ids import SessionId, call_id
+from playhead.ids import CallId, SessionId, call_id, digest
 from playhead.session import Answered, Broke, CallModel, PlannedCall, Session, Spoke
 from playhead.telemetry import Telemetry, logger
 
-from playhead_orchestrator.catalogue import Offered
+from playhead_orchestrator.catalogue import Catalogue, Offered
 from playhead_orchestrator.model import (
     Finished,
     Model,
@@ -24,15 +27,18 @@ from playhead_orchestrator.model import (
     ThinkingSaid,
     ToolInputSaid,
 )
+from playhead_orchestrator.ordering import UNORDERED, waits
 from playhead_orchestrator.prompt import messages_of
 
-__all__ = ["CALLS_MAX", "PIECES_MAX", "converse", "plan_calls", "request_of"]
+__all__ = ["CALLS_MAX", "PIECES_MAX", "converse", "plan_by_hand", "plan_call", "plan_calls", "request_of"]
 
 PIECES_MAX = 256
 """The most pieces in one input: what an input leads to must fit into one append."""
 
 CALLS_MAX = 100
 """The most calls of one message that are run; all of them can still be cancelled by one append."""
+
+NAMES_SHOWN_MAX = 50
 
 ERROR_CHARS_MAX = 2_000
 """How much of a provider's error goes into the log: some answer with a page of HTML."""
@@ -141,16 +147,57 @@ def plan_calls(
             continue
         name, given = str(block.get("name", "")), block.get("input", {})
         identity = call_id(session, call.run_id, call.step, len(planned))
-        offered = offers.get(name)
         refusal = None
         if "invalid" in block:
             refusal = f"the input was not valid JSON: {block['invalid']}"
             given = {"invalid": given}
         elif len(planned) >= CALLS_MAX:
             refusal = f"a message may ask for at most {CALLS_MAX} calls"
-        elif offered is None:
+        elif name not in offers:
             refusal = f"there is no tool named {name!r}; there are: {', '.join(sorted(offers)) or 'none'}"
-        effect, pool = ("read", "") if offered is None else (offered.effect, offered.pool)
-        planned.append(PlannedCall(identity, name, Json(orjson.dumps(given).decode()), effect, pool, refusal))
+        planned.append(plan_call(identity, name, given, offers.get(name), refusal))
         content.append({"type": "tool_use", "id": identity, "name": name, "input": given})
-    return content, tuple(planned)
+    return content, _ordered(planned, offers)
+
+
+def plan_call(
+    identity: CallId, name: str, given: object, offered: Offered | None, refusal: str | None = None
+) -> PlannedCall:
+    """Plan one call, of a tool that there is or, with a `refusal`, is not. Pure."""
+    effect, pool = ("read", "") if offered is None else (offered.effect, offered.pool)
+    return PlannedCall(
+        call_id=identity,
+        name=name,
+        input=Json(orjson.dumps(given).decode()),
+        effect=effect,
+        pool=pool,
+        refusal=refusal,
+        key=_key(name, given, offered),
+        reconciles=offered is not None and offered.reconciles,
+    )
+
+
+def plan_by_hand(identity: CallId, request: CallTool, catalogue: Catalogue) -> PlannedCall:
+    """Plan the call that somebody asked for by hand, of any tool that is announced. Pure."""
+    offered = catalogue.named(request.name)
+    known = ", ".join(catalogue.names[:NAMES_SHOWN_MAX]) or "none"
+    refusal = None if offered is not None else f"there is no tool named {request.name!r}; there are: {known}"
+    return plan_call(identity, request.name, orjson.loads(request.input), offered, refusal)
+
+
+def _key(name: str, given: object, offered: Offered | None) -> str | None:
+    """Name what calls must not overlap on: the value of the argument that the tool declares. Bounded in length."""
+    if offered is None or offered.key is None or not isinstance(given, dict):
+        return None
+    value = cast("dict[str, object]", given).get(offered.key)
+    return f"key_{digest('order', name, orjson.dumps(value, option=orjson.OPT_SORT_KEYS))}"
+
+
+def _ordered(planned: Sequence[PlannedCall], offers: Mapping[str, Offered]) -> tuple[PlannedCall, ...]:
+    orders = [(one.name, offers[one.name].order if one.name in offers else UNORDERED) for one in planned]
+    if all(order == UNORDERED for _, order in orders):
+        return tuple(planned)
+    return tuple(
+        replace(one, waits_for=tuple(planned[place].call_id for place in places))
+        for one, places in zip(planned, waits(orders), strict=True)
+    )

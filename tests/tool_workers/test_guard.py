@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from playhead.options import Limit
-from playhead_tool_workers.guard import SEARCHED_CHARS_MAX, refusal
+from playhead.guard import SEARCHED_CHARS_MAX, refusal
 from pydantic import BaseModel
 
 
