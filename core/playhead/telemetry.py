@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Literal, TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from structlog import configure, contextvars, dev, processors, stdlib
@@ -122,8 +124,33 @@ class OncePerWhile(logging.Filter):
         return True
 
 
-def configure_logging(level: str = "INFO", style: Literal["json", "console"] = "json") -> None:
-    """Send all logs, ours and the libraries', to stderr in one form. Called once, by the command line."""
+class _Formatter(stdlib.ProcessorFormatter):
+    """Makes a record's line, with its traceback, and takes out of it what may not be shown."""
+
+    def __init__(self, redact: Callable[[str], str], **options: Any) -> None:  # what structlog takes, handed on
+        super().__init__(**options)
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redact(super().format(record))
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to stderr. Of a record that cannot be formatted it says whose it is, not what: that is not redacted."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        where, why = f"{record.name} ({record.filename}:{record.lineno})", type(sys.exception()).__name__
+        with suppress(OSError, ValueError):  # stderr itself may be what fails
+            self.stream.write(f"a log record of {where} cannot be written: {why}\n")
+
+
+def configure_logging(
+    level: str = "INFO", style: Literal["json", "console"] = "json", redact: Callable[[str], str] | None = None
+) -> None:
+    """Send all logs, ours and the libraries', to stderr in one form. Called once, by the command line.
+
+    `redact` is given each finished line, and what it returns is written.
+    """
     shared = [
         contextvars.merge_contextvars,
         stdlib.add_logger_name,
@@ -139,9 +166,10 @@ def configure_logging(level: str = "INFO", style: Literal["json", "console"] = "
         logger_factory=stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(
-        stdlib.ProcessorFormatter(
+        _Formatter(
+            redact or _as_it_is,
             foreign_pre_chain=shared,
             processors=[stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
@@ -151,3 +179,7 @@ def configure_logging(level: str = "INFO", style: Literal["json", "console"] = "
     logging.basicConfig(handlers=[handler], level=level, force=True)
     # aiokafka logs every assignment with all its partitions at INFO
     logging.getLogger("aiokafka").setLevel(logging.ERROR if level != "DEBUG" else logging.INFO)
+
+
+def _as_it_is(line: str) -> str:
+    return line
