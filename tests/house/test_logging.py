@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
 
@@ -80,7 +81,7 @@ def test_a_secret_is_in_no_line_of_ours_or_of_a_library_nor_in_a_traceback(style
         assert f"{number} " in shown
     assert shown.count("[secret KEY]") == 14
     assert "Traceback" in shown
-    assert "a log record of foreign.library (<string>:29) cannot be written: TypeError" in shown
+    assert re.search(r"^a log record of foreign.library \(<string>:\d+\) cannot be written: TypeError$", shown, re.M)
     if style == "json":
         lines = [json.loads(line) for line in shown.splitlines() if not line.startswith("a log record of")]
         assert [line["event"].split()[0] for line in lines] == ["1", "2", "3", "4", "5", "7", "8", "10"]

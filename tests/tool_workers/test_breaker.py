@@ -46,6 +46,9 @@ def test_when_its_time_is_over_one_call_goes_as_a_probe_and_success_closes_it():
     assert breaker.admit(11) == Refused(10.0)
     breaker.succeeded(probe)
     assert breaker.state(11) == "closed"
+    # Settled again, by mistake, it changes nothing.
+    breaker.failed(probe, 11)
+    assert breaker.state(11) == "closed"
     assert not admitted(breaker, 11).probe
 
 
@@ -60,6 +63,7 @@ def test_a_cancelled_probe_gives_its_place_to_the_next_call():
     breaker = opened()
     probe = admitted(breaker, 10)
     breaker.withdrawn(probe)
+    breaker.failed(probe, 10)
     assert breaker.state(10) == "half_open"
     second = admitted(breaker, 10)
     assert second.probe
@@ -83,16 +87,19 @@ def test_a_probe_that_nobody_settles_is_lost_in_time():
 
 def test_what_was_admitted_before_it_opened_decides_nothing_after():
     breaker = CircuitBreaker(Breaker(FAILURES, OPEN_SECONDS), PROBE_SECONDS)
-    late = [admitted(breaker, 0) for _ in range(2 * FAILURES)]
+    late = [admitted(breaker, 0) for _ in range(3 * FAILURES)]
     for _ in range(FAILURES):
         breaker.failed(late.pop(), 1)
     breaker.succeeded(late.pop())
     assert breaker.state(1) == "open"
-    breaker.failed(late.pop(), 9)
+    for _ in range(FAILURES):
+        breaker.failed(late.pop(), 9)
     assert breaker.state(11) == "half_open"
     breaker.succeeded(admitted(breaker, 11))
-    for _ in range(FAILURES):
-        breaker.failed(late[0], 12)
+    assert len(late) < FAILURES
+    for one in late:
+        breaker.failed(one, 12)
+    breaker.failed(admitted(breaker, 12), 12)
     assert breaker.state(12) == "closed"
 
 

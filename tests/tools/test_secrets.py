@@ -125,6 +125,8 @@ SPELLED: dict[str, Callable[[str], str]] = {
     "path": lambda value: f"https://example.com/{quote(value)}",
     "form": lambda value: urlencode({"key": value}),
     "plus": quote_plus,
+    "javascript's component": lambda value: quote(value, safe="!'()*"),
+    "javascript's address": lambda value: quote(value, safe="!'()*;/?:@&=+$,#"),
     "hex": lambda value: f"x{value.encode().hex()}x",
     "capital hex": lambda value: value.encode().hex().upper(),
     "base64": lambda value: base64.b64encode(value.encode()).decode(),
@@ -212,6 +214,8 @@ def test_what_is_no_string_in_json_becomes_one():
         '{"pin": "[secret PIN]", "other": 12, "nested": ["9[secret PIN]5", "[secret WORD]"], "t": "[secret PIN]"}'
     )
     assert redact("pin 1234") == "pin [secret PIN]"
+    longest = "9" * 5_000
+    assert redact(f"[{longest}, 1234]") == f'[{longest}, "[secret PIN]"]'
 
 
 def test_an_escape_that_looks_like_a_secret_is_left_alone():

@@ -90,7 +90,6 @@ class CircuitBreaker:
         self._failures += 1
         if admitted.probe or self._failures >= self._breaker.failures:
             self._period += 1
-            self._failures = 0
             self._reopens_at = now + self._breaker.seconds
             self._probe_lost_at = None
 

@@ -121,7 +121,7 @@ class _Bucket:
 
     def full(self, now: float, seconds: float) -> bool:
         """Tell whether nothing that was given out counts any more, and forget what does not."""
-        while self._marks and (self._marks[0].last + seconds <= now or not self._marks[0].starts):
+        while self._marks and self._marks[0].last + seconds <= now:
             self._marks.popleft()
         while self._marks and not self._marks[-1].starts:
             self._marks.pop()
