@@ -62,13 +62,13 @@ class RemoteTool:
             raise self._unknown(error) from error
         if isinstance(result, Question):
             return self._hidden(result)
-        return result_of(result, self.connection.server.secrets)
+        return result_of(result, self.connection.redact)
 
     async def _ask(
         self, session: ClientSession, given: dict[str, Any], context: ToolContext, going_on: Resumption
     ) -> mcp_types.CallToolResult | Question:
         async def on_progress(progress: float, total: float | None, message: str | None) -> None:
-            shown = None if message is None else str(hide(message, self.connection.server.secrets))
+            shown = None if message is None else self.connection.redact(message)
             await context.progress(progress, total, shown)
 
         delay_seconds = STATE_DELAY_SECONDS
@@ -96,7 +96,7 @@ class RemoteTool:
             return self._hidden(url_question(UrlElicitationRequiredError.from_error(error.error).elicitations))
         if error.code in FINAL:
             self.connection.relist()  # it may have another list of tools by now
-            raise ToolFailed(str(hide(error.message, self.connection.server.secrets))) from error
+            raise ToolFailed(self.connection.redact(error.message)) from error
         if error.code == mcp_types.HEADER_MISMATCH:
             self.connection.relist()
         if error.message == TERMINATED:
@@ -108,9 +108,9 @@ class RemoteTool:
         return Unavailable(f"the {server} failed, and whether the tool ran is unknown: {self.connection.shown(error)}")
 
     def _hidden(self, question: Question) -> Question:
-        secrets = self.connection.server.secrets
-        schema = cast("Mapping[str, Any] | None", hide(question.schema, secrets))
-        return Question(str(hide(question.content, secrets)), schema=schema, state=question.state)
+        redact = self.connection.redact
+        schema = cast("Mapping[str, Any] | None", hide(question.schema, redact))
+        return Question(redact(question.content), schema=schema, state=question.state)
 
 
 def _meta(context: ToolContext) -> RequestParamsMeta:

@@ -10,6 +10,7 @@ import asyncio
 import importlib.metadata
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import cast
 
 import httpx2
@@ -20,12 +21,12 @@ from mcp.client.subscriptions import SubscriptionLost
 from playhead.errors import Misconfigured, Unavailable
 from playhead.telemetry import logger
 
-from playhead_tool_workers.mcp.hiding import hide
+from playhead_tool_workers.mcp.hiding import Redact
 from playhead_tool_workers.mcp.limits import McpLimits
 from playhead_tool_workers.mcp.servers import Server
 from playhead_tool_workers.mcp.transports import Reach, Words, watched
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "Surroundings"]
 
 MODERN = "2026-07-28"
 """The first protocol version whose servers are asked for changes, and ask users between calls."""
@@ -38,18 +39,27 @@ NO_QUESTIONS = (
 log = logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all connections of a process share. `chance` gives numbers in [0, 1)."""
+
+    limits: McpLimits
+    reach: Reach
+    redact: Redact
+    chance: Callable[[], float]
+
+
 class Connection:
     """The connection to one server. `changed` is called when it offers other tools than before."""
 
-    def __init__(
-        self, server: Server, limits: McpLimits, reach: Reach, chance: Callable[[], float], changed: Callable[[], None]
-    ) -> None:
+    def __init__(self, server: Server, parts: Surroundings, changed: Callable[[], None]) -> None:
         self.server = server
+        self.redact = parts.redact
         self.tools: tuple[mcp_types.Tool, ...] = ()
         self.name: str | None = server.name
         """The server's name: the operator's, or else its own."""
-        self._limits, self._reach, self._chance, self._changed = limits, reach, chance, changed
-        self._words = Words(server, limits)
+        self._limits, self._reach, self._chance, self._changed = parts.limits, parts.reach, parts.chance, changed
+        self._words = Words(server, parts.limits, parts.redact)
         self._task: asyncio.Task[None] | None = None
         self._session: ClientSession | None = None
         self._up = asyncio.Event()
@@ -114,7 +124,7 @@ class Connection:
 
     def shown(self, error: BaseException) -> str:
         """Say what went wrong, without secrets."""
-        return str(hide(f"{type(error).__name__}: {error}", self.server.secrets))
+        return self.redact(f"{type(error).__name__}: {error}")
 
     def _end(self) -> None:
         self._ended = True

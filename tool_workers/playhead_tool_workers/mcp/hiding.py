@@ -1,28 +1,25 @@
-"""Keeping a server's secrets out of what it says: results, errors, questions, logs. Pure."""
+"""Keeping secrets out of all texts of a JSON value: results, errors, questions. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import cast
 
-__all__ = ["HIDDEN", "hide"]
+__all__ = ["Redact", "hide"]
 
-HIDDEN = "[secret]"
+Redact = Callable[[str], str]
+"""Gives a text without secrets."""
 
 
-def hide(value: object, secrets: Sequence[str]) -> object:
-    """Replace secrets in a text, or in all texts of a JSON value; anything else is given back as it is."""
-    if not secrets:
-        return value
+def hide(value: object, redact: Redact) -> object:
+    """Redact a text, or all texts of a JSON value; anything else is given back as it is."""
     match value:
         case str():
-            for secret in secrets:
-                value = value.replace(secret, HIDDEN)
-            return value
+            return redact(value)
         case list():
-            return [hide(one, secrets) for one in cast("list[object]", value)]
+            return [hide(one, redact) for one in cast("list[object]", value)]
         case dict():
             items = cast("Mapping[str, object]", value).items()
-            return {str(hide(key, secrets)): hide(one, secrets) for key, one in items}
+            return {redact(key): hide(one, redact) for key, one in items}
         case _:
             return value

@@ -9,11 +9,12 @@ from functools import partial
 from typing import Self
 
 from playhead.errors import Misconfigured
+from playhead.redaction import Redactor
 from playhead.telemetry import logger
 from playhead.tools import Tool
 
 from playhead_tool_workers.mcp.calling import RemoteTool
-from playhead_tool_workers.mcp.connection import Connection
+from playhead_tool_workers.mcp.connection import Connection, Surroundings
 from playhead_tool_workers.mcp.limits import McpLimits
 from playhead_tool_workers.mcp.offering import name_of, offered
 from playhead_tool_workers.mcp.servers import Offer, Server
@@ -30,15 +31,17 @@ log = logger(__name__)
 class McpHost:
     """The servers of one process: started on entering, ended on leaving. `tools` is what they offer now.
 
-    A tool that did not change stays the same object, whatever happens to the others and to the connection.
+    A tool that did not change stays the same object, whatever happens to the others and to the connection. The servers'
+    secrets are registered with `redactor`, and kept out of all that comes from them.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but two are options by name
         self,
         servers: Sequence[Server],
         offer: Offer,
         *,
         limits: McpLimits | None = None,
+        redactor: Redactor | None = None,
         reach_by: Reach | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -48,8 +51,12 @@ class McpHost:
         self._offer = offer
         self._limits = limits or McpLimits()
         self._changed = asyncio.Event()
+        keeping_out = redactor or Redactor()
+        for server in servers:
+            keeping_out.register(server.secrets)
         way = reach_by or partial(reach, seconds=offer.timeout_seconds)
-        self._connections = [Connection(one, self._limits, way, chance, self._changed.set) for one in servers]
+        parts = Surroundings(self._limits, way, keeping_out.redact, chance)
+        self._connections = [Connection(one, parts, self._changed.set) for one in servers]
         self._made: dict[tuple[Connection, str], Tool[..., object]] = {}
 
     async def __aenter__(self) -> Self:

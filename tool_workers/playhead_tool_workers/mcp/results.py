@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
@@ -22,25 +22,25 @@ from mcp.types import (
 from playhead.content import IMAGE_TYPES, File, Image
 from playhead.tools import ToolFailed
 
-from playhead_tool_workers.mcp.hiding import hide
+from playhead_tool_workers.mcp.hiding import Redact, hide
 
 __all__ = ["result_of"]
 
 NO_WORDS = "the tool failed and did not say why"
 
 
-def result_of(result: CallToolResult, secrets: Sequence[str]) -> object:
+def result_of(result: CallToolResult, redact: Redact) -> object:
     """Give the result: what is structured if there is that, else texts, with all images and files beside.
 
     One part stands alone, several are a list. Raises `ToolFailed` for an error: the model is told it.
     """
-    parts = [hide(part, secrets) for part in _joined(_part(block) for block in result.content)]
+    parts = [hide(part, redact) for part in _joined(_part(block) for block in result.content)]
     if result.is_error:
         words = "\n".join(part for part in parts if isinstance(part, str))
         raise ToolFailed(words.strip() or NO_WORDS)
     if result.structured_content is not None:
         pictures = [part for part in parts if isinstance(part, Image | File)]
-        parts = [hide(result.structured_content, secrets), *pictures]
+        parts = [hide(result.structured_content, redact), *pictures]
     match parts:
         case []:
             return None

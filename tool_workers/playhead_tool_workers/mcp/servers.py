@@ -10,13 +10,14 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Literal, cast
 from urllib.parse import urlsplit
 
 from playhead.errors import Misconfigured
+from playhead.secrets import resolve
 
-__all__ = ["Offer", "Server", "resolve", "servers_of"]
+__all__ = ["Offer", "Server", "servers_of"]
 
 NAMED = re.compile(r"([A-Za-z0-9_-]{1,40})=(?=\S)(.*)", re.DOTALL)
 VARIABLE = re.compile(r"(?:([A-Za-z0-9_-]{1,40})\.)?([A-Za-z_][A-Za-z0-9_]*)=(\S+)")
@@ -25,9 +26,6 @@ HEADER = re.compile(r"(?:([A-Za-z0-9_-]{1,40})=)?((?:env|file):\S+)")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 EFFECTS = ("read", "write", "once")
-
-SECRET_CHARS_MIN = 6
-"""Shorter secrets are not hidden in texts: half of every text would be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +51,10 @@ class Server:
         return f"MCP server {where}" if self.name is None else f"MCP server {self.name} ({where})"
 
     @property
-    def secrets(self) -> tuple[str, ...]:
-        """What must not be seen in any text of this server."""
-        header = () if self.authorization is None else (self.authorization, self.authorization.rpartition(" ")[2])
-        # The longest first: one may be a part of another.
-        found = {value for value in (*self.environment.values(), *header) if len(value) >= SECRET_CHARS_MIN}
-        return tuple(sorted(found, key=len, reverse=True))
+    def secrets(self) -> Mapping[str, str]:
+        """What must not be seen anywhere, by name."""
+        header = {} if self.authorization is None else {"authorization": self.authorization.rpartition(" ")[2]}
+        return {**self.environment, **header}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,37 +108,20 @@ def servers_of(
     for text in variables:
         found = VARIABLE.fullmatch(text)
         if found is None:
-            raise Misconfigured(f"--mcp-env {text!r}: write `NAME=env:VARIABLE` or `SERVER.NAME=file:PATH`")
-        at = _which(servers, found[1], f"--mcp-env {text}")
-        value = resolve(found[3], environment)
-        servers[at] = replace(servers[at], environment={**servers[at].environment, found[2]: value})
+            raise Misconfigured("--mcp-env: write `NAME=env:VARIABLE` or `SERVER.NAME=file:PATH`")
+        at = _which(servers, found[1], "--mcp-env")
+        values = resolve({found[2]: found[3]}, environment)
+        servers[at] = replace(servers[at], environment={**servers[at].environment, **values})
     for text in headers:
         found = HEADER.fullmatch(text)
         if found is None:
             raise Misconfigured("--mcp-auth: write `env:VARIABLE`, `file:PATH` or `SERVER=env:VARIABLE`")
-        at = _which(servers, found[1], f"--mcp-auth {text}")
-        servers[at] = replace(servers[at], authorization=_header(resolve(found[2], environment)))
+        at = _which(servers, found[1], "--mcp-auth")
+        value = resolve({"authorization": found[2]}, environment)["authorization"].strip()
+        servers[at] = replace(servers[at], authorization=_header(value))
     for server in servers:
         _refuse_misplaced(server)
     return tuple(servers)
-
-
-def resolve(reference: str, environment: Mapping[str, str]) -> str:
-    """Give what `env:NAME` or `file:PATH` refers to. Raises `Misconfigured`, which never says the value."""
-    kind, _, where = reference.partition(":")
-    match kind:
-        case "env":
-            value = environment.get(where)
-            if value is None:
-                raise Misconfigured(f"{reference}: the variable {where} is not set")
-            return value
-        case "file":
-            try:
-                return Path(where).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeError) as error:
-                raise Misconfigured(f"{reference} cannot be read: {type(error).__name__}") from error
-        case _:
-            raise Misconfigured("secrets are given by reference: `env:VARIABLE` or `file:PATH`, not as they are")
 
 
 def _server(spec: str) -> Server:

@@ -20,7 +20,7 @@ from mcp import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from playhead.telemetry import logger
 
-from playhead_tool_workers.mcp.hiding import hide
+from playhead_tool_workers.mcp.hiding import Redact
 from playhead_tool_workers.mcp.limits import McpLimits
 from playhead_tool_workers.mcp.servers import Server
 
@@ -48,14 +48,14 @@ Reach = Callable[[Server, "Words"], Streams]
 class Words:
     """The last lines that a server wrote on stderr, without its secrets."""
 
-    def __init__(self, server: Server, limits: McpLimits) -> None:
-        self._server = server
+    def __init__(self, server: Server, limits: McpLimits, redact: Redact) -> None:
+        self._server, self._redact = server, redact
         self._chars_max = limits.word_chars_max
         self._lines: deque[str] = deque(maxlen=limits.words_kept)
 
     def add(self, line: str) -> None:
         """Take note of a line."""
-        line = str(hide(line.rstrip()[: self._chars_max], self._server.secrets))
+        line = self._redact(line.rstrip())[: self._chars_max]
         if line:
             self._lines.append(line)
             log.debug("an MCP server says", server=self._server.label, line=line)
