@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -76,7 +76,7 @@ def context(heard: Heard | None = None, answer: Answer | None = None) -> ToolCon
 def in_process(servers: Mapping[str, MCPServer | LowLevelServer[Any]], *, old: bool) -> Reach:
     """Give the way to servers by their name."""
 
-    def reach(server: Server, words: Words) -> Streams:
+    def reach(server: Server, words: Words, ended: Callable[[], None]) -> Streams:
         transport = InMemoryTransport(servers[server.name or server.command[0]])
         return of_old(transport) if old else transport
 

@@ -33,9 +33,6 @@ STATE_DELAY_SECONDS = 0.05
 STATE_DELAY_SECONDS_MAX = 1.0
 """Between tries of a server that asks for nothing but to be called again; the tool's timeout ends them."""
 
-TERMINATED = "Session terminated"
-"""What the SDK says of a URL that has forgotten our session."""
-
 FINAL = frozenset({mcp_types.INVALID_PARAMS, mcp_types.METHOD_NOT_FOUND})
 """What another try cannot change."""
 
@@ -54,7 +51,7 @@ class RemoteTool:
         try:
             result = await self._ask(session, dict(given), context, going_on)
         except MCPError as error:
-            return self._refused(session, error)
+            return self._refused(error)
         except (RuntimeError, ValidationError) as error:
             # The SDK checks results by the server's own schemas, once the tool has run: another try would not help.
             raise ToolFailed(f"the tool returned what it should not: {self.connection.shown(error)}") from error
@@ -90,7 +87,7 @@ class RemoteTool:
             delay_seconds = min(delay_seconds * 2, STATE_DELAY_SECONDS_MAX)
             going_on = Resumption(None, result.request_state)
 
-    def _refused(self, session: ClientSession, error: MCPError) -> Question:
+    def _refused(self, error: MCPError) -> Question:
         """Ask what an older server wants first, or raise what became of the call."""
         if error.code == mcp_types.URL_ELICITATION_REQUIRED:
             return self._hidden(url_question(UrlElicitationRequiredError.from_error(error.error).elicitations))
@@ -99,8 +96,6 @@ class RemoteTool:
             raise ToolFailed(self.connection.redact(error.message)) from error
         if error.code == mcp_types.HEADER_MISMATCH:
             self.connection.relist()
-        if error.message == TERMINATED:
-            self.connection.lose(session)
         raise self._unknown(error) from error
 
     def _unknown(self, error: Exception) -> Unavailable:

@@ -65,7 +65,8 @@ class Connection:
         self._up = asyncio.Event()
         self._known = asyncio.Event()
         self._wake = asyncio.Event()
-        self._ended = self._stale = self._closing = False
+        self._ended = self._stale = self._closing = self._inside = False
+        self._trouble = ""
 
     @property
     def task(self) -> asyncio.Task[None] | None:
@@ -86,8 +87,8 @@ class Connection:
             self._task.result()
         if not self._known.is_set():
             await self.close()
-            seconds = self._limits.start_seconds
-            raise Misconfigured(f"the {self.server.label} has not started within {seconds:g} s{self._words}")
+            seconds, trouble = self._limits.start_seconds, f": {self._trouble}" if self._trouble else ""
+            raise Misconfigured(f"the {self.server.label} has not started within {seconds:g} s{trouble}{self._words}")
 
     async def close(self) -> None:
         """End the server, or leave it to its end."""
@@ -95,7 +96,7 @@ class Connection:
         self._wake.set()
         if self._task is None:
             return
-        if self._session is not None:
+        if self._inside:
             await asyncio.wait({self._task}, timeout=self._limits.close_seconds)
         self._task.cancel()
         await asyncio.wait({self._task})
@@ -112,11 +113,6 @@ class Connection:
             raise Unavailable(f"the {self.server.label} has just ended")
         return self._session
 
-    def lose(self, session: ClientSession) -> None:
-        """Connect anew: nothing can be done with this session any more."""
-        if self._session is session:
-            self._end()
-
     def relist(self) -> None:
         """List the tools again: they may not be what they were."""
         self._stale = True
@@ -128,33 +124,38 @@ class Connection:
 
     def _end(self) -> None:
         self._ended = True
+        self._session = None  # at once: calls are to wait for the next one
+        self._up.clear()
         self._wake.set()
 
     async def _keep(self) -> None:
-        failures = 0
+        loop, failures = asyncio.get_running_loop(), 0
         while not self._closing:
+            began = loop.time()
             try:
                 await self._once()
-                failures = 0
-                error = "it ended"
+                self._trouble = "it ended"
             except Exception as failure:
                 cause = _leaf(failure)
-                error = self.shown(cause)
-                if not self._known.is_set() and not isinstance(cause, httpx2.TransportError):
-                    why = f"the {self.server.label} cannot be used: {error}{self._words}"
+                self._trouble = self.shown(cause)
+                # What does not answer may come yet, and `start` gives up on it.
+                if not self._known.is_set() and not isinstance(cause, httpx2.TransportError | TimeoutError):
+                    why = f"the {self.server.label} cannot be used: {self._trouble}{self._words}"
                     raise Misconfigured(why) from failure
+            self._inside = False
             if self._closing:
                 return
-            failures += 1
+            failures = failures + 1 if loop.time() - began < self._limits.steady_seconds else 1
             delay_seconds = self._limits.reconnect.delay_seconds(failures, self._chance())
-            log.warning("an MCP server is gone; connecting again", server=self.server.label, error=error,
+            log.warning("an MCP server is gone; connecting again", server=self.server.label, error=self._trouble,
                         failures=failures, delay_seconds=round(delay_seconds, 1))  # fmt: skip
+            self._wake.clear()
             await self._woken(delay_seconds)
 
     async def _once(self) -> None:
         self._ended = self._stale = False
         client = Client(
-            watched(self._reach(self.server, self._words), self._end),  # pyright: ignore[reportArgumentType]  its Protocol also asks for a base class
+            watched(self._reach(self.server, self._words, self._end), self._end),  # pyright: ignore[reportArgumentType]  its Protocol also asks for a base class
             client_info=mcp_types.Implementation(name="playhead", version=importlib.metadata.version("playhead")),
             elicitation_callback=_refuse,
             message_handler=self._hear,
@@ -164,7 +165,9 @@ class Connection:
             async with asyncio.timeout(self._limits.start_seconds):
                 await stack.enter_async_context(client)
                 await self._list(client)
-            self._session = client.session
+            if self._ended:
+                raise Unavailable("it ended at once")
+            self._session, self._inside = client.session, True
             self._up.set()
             self._known.set()
             log.info("an MCP server is connected", server=self.server.label, name=self.name, tools=len(self.tools),
@@ -172,8 +175,7 @@ class Connection:
             try:
                 await self._attend(client)
             finally:
-                self._session = None
-                self._up.clear()
+                self._end()
 
     async def _attend(self, client: Client) -> None:
         async with asyncio.TaskGroup() as group:

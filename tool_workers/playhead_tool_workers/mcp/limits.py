@@ -21,6 +21,8 @@ class McpLimits:
     """How long a server may take to end: the SDK asks, then terminates, then kills."""
     reconnect: Backoff = field(default_factory=lambda: Backoff(0.5, 30.0))
     """Between starts of a server that ended, and between tries to hear of its changes."""
+    steady_seconds: float = 30.0
+    """How long a server must have been there for its end not to count as one of a row."""
     relist_seconds: float = 5.0
     """After a listing that failed."""
     pages_max: int = 50

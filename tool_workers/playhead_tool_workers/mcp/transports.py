@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 import anyio
 import httpx2
 from mcp import StdioServerParameters, stdio_client
-from mcp.client.streamable_http import streamable_http_client
+from mcp.client.streamable_http import MCP_SESSION_ID, streamable_http_client
 from playhead.telemetry import logger
 
 from playhead_tool_workers.mcp.hiding import Redact
@@ -37,12 +37,13 @@ SILENCE_SECONDS = 300.0
 STDERR_SECONDS = 0.5
 """How long to read on what an ended command wrote."""
 CHUNK_BYTES = 8_192
+NOT_FOUND = 404
 
 log = logger(__name__)
 
 Streams = AbstractAsyncContextManager["TransportStreams"]
-Reach = Callable[[Server, "Words"], Streams]
-"""How to reach a server; tests have other ways."""
+Reach = Callable[[Server, "Words", Callable[[], None]], Streams]
+"""How to reach a server, and to say that it has ended where its stream does not; tests have other ways."""
 
 
 class Words:
@@ -64,9 +65,9 @@ class Words:
         return "".join(f"\n  | {line}" for line in self._lines)
 
 
-def reach(server: Server, words: Words, *, seconds: float = 0.0) -> Streams:
+def reach(server: Server, words: Words, ended: Callable[[], None], *, seconds: float = 0.0) -> Streams:
     """Reach a server by its command or URL; `seconds` is how long its calls may take."""
-    return _command(server, words) if server.url is None else _url(server, seconds)
+    return _command(server, words) if server.url is None else _url(server, ended, seconds)
 
 
 @asynccontextmanager
@@ -85,12 +86,18 @@ async def _command(server: Server, words: Words) -> AsyncGenerator[TransportStre
 
 
 @asynccontextmanager
-async def _url(server: Server, seconds: float) -> AsyncGenerator[TransportStreams, None]:
+async def _url(server: Server, ended: Callable[[], None], seconds: float) -> AsyncGenerator[TransportStreams, None]:
     assert server.url is not None
     headers = {} if server.authorization is None else {"Authorization": server.authorization}
+
+    async def look(response: httpx2.Response) -> None:
+        # An older server that has restarted does not know our session: the specification has us begin a new one.
+        if response.status_code == NOT_FOUND and MCP_SESSION_ID in response.request.headers:
+            ended()
+
     patience = httpx2.Timeout(HTTP_SECONDS, read=max(SILENCE_SECONDS, seconds))
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=patience) as client,
+        httpx2.AsyncClient(headers=headers, timeout=patience, event_hooks={"response": [look]}) as client,
         streamable_http_client(server.url, http_client=client) as streams,
     ):
         yield streams
