@@ -12,13 +12,15 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from playhead.codec import Codec
 from playhead.errors import Misconfigured, PlayheadError
+from playhead.failpoints import Reach, failpoint, nowhere
 from playhead.queue import Topics, TopicSpec
+from playhead.redaction import Redactor
 from playhead.service import Service
 from playhead.settings import Settings
 from playhead.telemetry import Telemetry, logger
@@ -27,6 +29,7 @@ from playhead_cli.opening import Models, Store
 
 if TYPE_CHECKING:
     from playhead.agents import Agent
+    from playhead.lifespan import Lifespan
     from playhead.tools import Tool
     from playhead_gateway.server import Address
     from playhead_tool_workers.mcp.host import McpHost
@@ -57,8 +60,14 @@ class Deployment:
 
     settings: Settings
     store: Store
+    redactor: Redactor = field(default_factory=Redactor)
     codec: Codec = field(default_factory=Codec)
     telemetry: Telemetry = field(default_factory=Telemetry)
+
+    @property
+    def reach(self) -> Reach:
+        """Where this process dies, in tests."""
+        return nowhere if self.settings.failpoint is None else failpoint(self.settings.failpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,8 @@ class Running:
 
     serve: Service
     ready: asyncio.Event
+    offer: Callable[[Sequence[Tool[..., object]]], Awaitable[None]] | None = None
+    """Has a worker offer other tools from now on."""
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -121,13 +132,17 @@ def orchestrator_service(deployment: Deployment, agents: Sequence[Agent], models
         owner=_instance(),
         lease_key=key,
         models=models.by_provider,
+        reach=deployment.reach,
     )
     orchestrator = Orchestrator(parts, agents, drain_seconds=deployment.settings.grace_seconds)
     return Running(orchestrator.serve, orchestrator.ready)
 
 
 def worker_services(
-    deployment: Deployment, tools: Sequence[Tool[..., object]], pools: Iterable[str]
+    deployment: Deployment,
+    tools: Sequence[Tool[..., object]],
+    pools: Iterable[str],
+    lifespans: Sequence[Lifespan] = (),
 ) -> dict[str, Running]:
     """Build a worker for each pool, of the pool's tools among these. Raises `Misconfigured` for a pool without any."""
     from playhead_tool_workers.limits import WorkerLimits
@@ -144,17 +159,30 @@ def worker_services(
             telemetry=deployment.telemetry,
             clock=clock,
             entropy=_entropy,
+            redactor=deployment.redactor,
+            environment=os.environ,
+            reach=deployment.reach,
         )
-        worker = Worker(parts, tools, pool, concurrency=deployment.settings.concurrency, limits=limits)
-        workers[f"worker {pool}"] = Running(worker.serve, worker.ready)
+        lifespan = next((one for one in lifespans if one.pool == pool), None)
+        concurrency = deployment.settings.concurrency
+        worker = Worker(parts, tools, pool, concurrency=concurrency, limits=limits, lifespan=lifespan)
+        workers[f"worker {pool}"] = Running(worker.serve, worker.ready, worker.offer)
     return workers
 
 
-def mcp_service(host: McpHost) -> Running:
-    """Watch MCP servers that are open already."""
+def mcp_service(host: McpHost, beside: Sequence[Tool[..., object]], worker: Running) -> Running:
+    """Watch MCP servers that are open already, and have their pool's worker offer what they offer, `beside` its own."""
     ready = asyncio.Event()
     ready.set()
-    return Running(host.serve, ready)
+
+    async def changed(tools: Sequence[Tool[..., object]]) -> None:
+        if worker.offer is not None:
+            await worker.offer((*beside, *tools))
+
+    async def run(stop: asyncio.Event) -> None:
+        await host.serve(stop, changed)
+
+    return Running(run, ready)
 
 
 def gateway_service(

@@ -31,7 +31,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 async def dev(reference: str | None, settings: Settings, *, began: float) -> int:
     """Serve an app, or without one the built-in example, until told to stop."""
     settings = settings.model_copy(update={"grace_seconds": min(settings.grace_seconds, DEV_GRACE_SECONDS)})
-    begin_logging(settings)
+    redactor = begin_logging(settings)
     app = opening.example_app(settings, os.environ) if reference is None else load_app(reference)
     if not app.agents:
         raise Misconfigured(f"{reference} defines no agent: make one with `Agent(…)`")
@@ -40,7 +40,7 @@ async def dev(reference: str | None, settings: Settings, *, began: float) -> int
             opening.open_embedded(settings) as store,
             opening.open_models(app.agents, settings) as models,
         ):
-            deployment = compose.Deployment(settings, store)
+            deployment = compose.Deployment(settings, store, redactor)
             pools = compose.pools_of(app.tools)
             topics = settings.topics
             await store.queue.prepare(*topics.fixed, *compose.pool_topics(topics, pools))
@@ -49,7 +49,7 @@ async def dev(reference: str | None, settings: Settings, *, began: float) -> int
                 "orchestrator": compose.orchestrator_service(
                     deployment, app.agents, models, lease_key_in(settings.data)
                 ),
-                **compose.worker_services(deployment, app.tools, pools),
+                **compose.worker_services(deployment, app.tools, pools, app.lifespans),
                 "gateway": compose.gateway_service(
                     deployment,
                     lambda address: addresses.append(str(address)),

@@ -63,7 +63,7 @@ async def orchestrator(reference: str, settings: Settings, *, wait_seconds: floa
 
 async def worker(served: Served, settings: Settings, *, wait_seconds: float, began: float) -> int:
     """Run a worker for pools of an app's tools and of MCP servers; without any named, for all of them."""
-    begin_logging(settings)
+    redactor = begin_logging(settings)
     app = App((), ()) if served.app is None else load_app(served.app)
     if served.app is not None and not app.tools:
         raise Misconfigured(f"{served.app} defines no tool: decorate a function with `@tool`")
@@ -76,10 +76,12 @@ async def worker(served: Served, settings: Settings, *, wait_seconds: float, beg
         store = await stack.enter_async_context(
             opening.open_cluster(settings, client="worker", wait_seconds=wait_seconds)
         )
-        deployment = compose.Deployment(settings, store)
-        services = compose.worker_services(deployment, tools, wanted)  # before topics are made for a misspelt pool
+        deployment = compose.Deployment(settings, store, redactor)
+        services = compose.worker_services(
+            deployment, tools, wanted, app.lifespans
+        )  # before topics are made for a misspelt pool
         if host is not None:
-            services["mcp"] = compose.mcp_service(host)
+            services["mcp"] = compose.mcp_service(host, app.tools, services[f"worker {served.mcp_pool}"])
         await store.queue.prepare(*settings.topics.fixed, *compose.pool_topics(settings.topics, wanted))
         names = "  ".join(tool.name for tool in tools if tool.pool in wanted)
         return await _run(deployment, services, f"worker   pools {'  '.join(sorted(wanted))}   tools {names}", began)

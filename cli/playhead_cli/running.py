@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import typer
+from playhead.redaction import Redactor
 from playhead.service import serve, stop_on_signals
 from playhead.settings import Settings
 from playhead.telemetry import configure_logging
@@ -24,10 +25,12 @@ GRACE_MARGIN_SECONDS = 2.0
 """What services that keep the grace themselves have left to close what they hold."""
 
 
-def begin_logging(settings: Settings) -> None:
-    """Send logs to stderr as the settings say."""
+def begin_logging(settings: Settings) -> Redactor:
+    """Send logs to stderr as the settings say, without the secrets that the redactor is told of from now on."""
+    redactor = Redactor()
     style = ("console" if sys.stderr.isatty() else "json") if settings.log_style == "auto" else settings.log_style
-    configure_logging(settings.log_level, style)
+    configure_logging(settings.log_level, style, redactor.redact)
+    return redactor
 
 
 async def run(

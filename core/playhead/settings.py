@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     concurrency: int = Field(32, ge=1, le=10_000)
     """How many calls one worker runs at a time."""
 
+    failpoint: str | None = None
+    """Where this process kills itself, in tests (see `playhead.failpoints`)."""
     scenario: Path | None = None
     """What the scripted model says, in tests."""
     scripted_pace: float | None = Field(None, ge=0)

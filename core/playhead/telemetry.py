@@ -80,6 +80,23 @@ class Telemetry:
         self.tool_calls_running = Gauge(
             "playhead_tool_calls_running", "Tool calls running now", ["pool"], registry=registry
         )
+        self.tool_retries = Counter(
+            "playhead_tool_retries", "Tries of tool calls that failed and were followed by another", ["pool", "tool"],
+            registry=registry,
+        )  # fmt: skip
+        self.tool_cache_hits = Counter(
+            "playhead_tool_cache_hits", "Tool calls answered from the result cache", ["pool", "tool"], registry=registry
+        )
+        self.tool_late_results = Counter(
+            "playhead_tool_late_results",
+            "Results that came after their call had ended without",
+            ["pool", "tool"],
+            registry=registry,
+        )
+        self.tool_breaker = Gauge(
+            "playhead_tool_breaker", "Circuit breakers: 0 closed, 1 half open, 2 open", ["pool", "tool"],
+            registry=registry,
+        )  # fmt: skip
         self.stream_clients = Gauge("playhead_stream_clients", "Open event streams", ["transport"], registry=registry)
         self.stream_resumes = Counter(
             "playhead_stream_resumes",

@@ -111,8 +111,8 @@ class Acts:
     def answer(self, asked: ReportStarted, state: Session) -> None:
         """Answer a worker that asked whether it may run a call, once what it asked for is in the log or is not."""
         call = next((one for one in state.open_calls if one.call_id == asked.call_id), None)
-        reply: Grant | StopTool = StopTool(asked.call_id, "the call is over, or not yours")
-        if call is not None and (call.effect != "once" or may_start(call, asked.report_id)):
+        reply: Grant | StopTool = StopTool(asked.call_id, "nobody waits for the call any more")
+        if call is not None and may_start(call, asked.report_id):
             reply = Grant(asked.call_id, asked.report_id)
         elif call is not None and call.claim is not None:
             reply = Grant(asked.call_id, call.claim)  # given to another: not even that it runs may be disturbed
@@ -205,7 +205,9 @@ class Acts:
         parts = self._setting.parts
         try:
             command = run_tool(state, call, key=parts.lease_key, now=parts.clock(), trace=None)
+            parts.reach("owner.dispatching")
             await parts.publish(parts.topics.tools(call.pool).name, call.key or call.call_id, command)
+            parts.reach("owner.dispatched")
         except PlayheadError as error:  # no such pool, or too large for a message
             log.warning("a call cannot be dispatched", session=self._setting.session, call=call.call_id, pool=call.pool)
             await self._tell(GaveUp(call.call_id, f"the call cannot be handed to its pool: {_text(error)}"))
@@ -236,7 +238,11 @@ class Acts:
     async def _say(self, pool: str, reply: Grant | StopTool) -> None:
         parts = self._setting.parts
         try:
+            if isinstance(reply, Grant):
+                parts.reach("owner.granting")
             await parts.publish(parts.topics.control(pool).name, reply.call_id, reply)
+            if isinstance(reply, Grant):
+                parts.reach("owner.granted")
         except PlayheadError as error:  # who asked asks again, and who should stop has been heard
             log.warning("a worker could not be told", call=reply.call_id, pool=pool, error=str(error))
 

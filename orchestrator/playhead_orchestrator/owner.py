@@ -222,6 +222,8 @@ class SessionOwner:
 
     async def _advance(self, acts: Acts, tasks: asyncio.TaskGroup, items: Sequence[Item]) -> None:
         """Answer items: decide, append, and when that is accepted act."""
+        reach = self._parts.reach
+        reach("owner.received")
         state = self._state or empty(self._setting.session)
         draft = Draft(self._parts.codec, state, self._head, self._parts.clock())
         takes_over = self._inherited and bool(items or pending(state))
@@ -239,6 +241,7 @@ class SessionOwner:
             began = time.perf_counter()
             self._head = await self._parts.log.append(self._setting.session, self._head, batch)
             self._parts.telemetry.append_seconds.observe(time.perf_counter() - began)
+        reach("owner.appended")
         self._fresh = False
         self._inherited = self._inherited and not takes_over
         self._state = state
@@ -253,7 +256,9 @@ class SessionOwner:
             await self._listing.say(state, listing)
         for message, error in refused:
             await self._set_aside(message, error)
+        reach("owner.acknowledging")
         self._acknowledge([item.message for item in items if item.message is not None])
+        reach("owner.acknowledged")
 
     def _answer(self, items: Sequence[Item], draft: Draft) -> list[tuple[Message, str]]:
         """Add what items lead to; give the messages that lead to nothing that a log can hold."""

@@ -10,6 +10,7 @@ from playhead.agents import Agent
 from playhead.codec import Codec
 from playhead.commands import Command, Request, StartSession
 from playhead.errors import Unavailable
+from playhead.failpoints import Reach, nowhere
 from playhead.log import SessionLog
 from playhead.queue import Queue, Topics
 from playhead.session import Snapshot
@@ -63,6 +64,7 @@ class OrchestratorParts:
     lease_key: bytes
     models: Mapping[str, Model]
     waits: Waits = Waits()
+    reach: Reach = nowhere
 
     async def publish(self, topic: str, key: str, command: Command) -> None:
         """Publish, again and again while the queue cannot be reached. Raises `TooLarge`, `Misconfigured`."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playhead.options import Limit
 from playhead.guard import SEARCHED_CHARS_MAX, refusal
+from playhead.options import Limit
 from pydantic import BaseModel
 
 

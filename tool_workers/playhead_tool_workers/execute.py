@@ -3,132 +3,227 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+import dataclasses
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
+import orjson
 from playhead.commands import RunTool
-from playhead.tools import Tool, ToolContext, ToolFailed
+from playhead.content import Answer
+from playhead.context import Running, ToolContext
+from playhead.errors import Invalid
+from playhead.tools import Companion, Tool
 from structlog.stdlib import BoundLogger
 
+from playhead_tool_workers.breaker import Refused
+from playhead_tool_workers.ends import Ended, Outcome, ended, in_part, unknown
 from playhead_tool_workers.limits import WorkerLimits
-from playhead_tool_workers.outcome import Failed, Returned, Try, returned
+from playhead_tool_workers.live import LiveTry, ticket_of
+from playhead_tool_workers.outcome import Failed, Returned, Try, readable, returned
 from playhead_tool_workers.parts import WorkerParts
-from playhead_tool_workers.reports import CallReports, Progress, jitter
-from playhead_tool_workers.tries import Attempt, Tries
+from playhead_tool_workers.reports import CallReports, jitter
+from playhead_tool_workers.stations import Station
+from playhead_tool_workers.tries import Attempt, Came, Tries
 
-__all__ = ["Execution", "Slots"]
+__all__ = ["Around", "Course", "Execution", "GivenUp"]
 
 
-@dataclass(frozen=True, slots=True)
-class Slots:
-    """What a try holds while it runs: one of its tool's slots and one of the worker's."""
+CIRCUIT_OPEN = "CircuitOpen"
 
-    worker: asyncio.Semaphore
-    tool: asyncio.Semaphore
 
-    @asynccontextmanager
-    async def held(self) -> AsyncGenerator[None, None]:
-        """Wait for both. The tool's comes first: a call that waits for it keeps no other tool from running."""
-        async with self.tool, self.worker:
-            yield
+class GivenUp(Exception):
+    """The call is somebody else's, or over: nothing more is said of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Execution:
-    """What one call takes to run. `began` is called once, when it has its first slot."""
+class Around:
+    """What all calls of a worker share. `share` is its part of the pool; `slots` bound what runs at a time."""
 
     parts: WorkerParts
     limits: WorkerLimits
     tries: Tries
-    slots: Slots
-    tool: Tool[..., object]
+    slots: asyncio.Semaphore
+    share: Callable[[], float]
+    resources: Callable[[], object]
+
+
+@dataclass(slots=True, eq=False)
+class Course:
+    """How far a call has come here. `began_at` in microseconds since the epoch.
+
+    `hopeless` is what was wrong, if the call failed in a way that makes it worth running again once that is mended.
+    """
+
+    began_at: int | None = None
+    hopeless: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What one call takes to run. `begin` is awaited once, with its first slot: it may raise `GivenUp`.
+
+    `live` makes the tool's view of a try; `arguments` are checked.
+    """
+
+    around: Around
+    station: Station
     command: RunTool
+    arguments: dict[str, object]
+    course: Course
     reports: CallReports
-    progress: Progress
-    began: Callable[[], None]
+    live: Callable[[Attempt, float], LiveTry]
+    begin: Callable[[], Awaitable[None]]
+    late: Callable[[Came], None]
     log: BoundLogger
 
-    async def run(self) -> Try:
-        """Try until it works, until trying again cannot help, or until no tries are left."""
+    @property
+    def tool(self) -> Tool[..., object]:
+        """The tool that is called."""
+        return self.station.tool
+
+    async def run(self) -> Outcome:
+        """Try until it works, until trying again cannot help, or until no tries are left. Raises `GivenUp`."""
+        if self.command.reconcile:
+            return await self._reconcile()
+        came = await self._tried(self.tool.function, self.tool.arguments.context, self.tool.retries)
+        if isinstance(came, Failed) and came.retryable:
+            return await self._instead(came)
+        return ended(came) if isinstance(came, Returned | Failed) else came
+
+    async def _tried(self, function: Callable[..., object], context: str | None, retries: int) -> Came | Ended:
         try_number = 0
         while True:
             try_number += 1
-            async with self.slots.held():
-                if try_number == 1:
-                    self.began()
-                came = await self.tries.run(self._attempt(try_number))
-            if isinstance(came, Returned) or not came.retryable or try_number > self.tool.retries:
+            async with self._held():
+                came = await self._try(function, context, try_number)
+            if not isinstance(came, Failed) or not came.retryable or try_number > retries or came.kind == CIRCUIT_OPEN:
                 return came
             # The slot is free for others meanwhile; the call's heartbeats go on.
             await self._wait_after(try_number, came)
 
+    @asynccontextmanager
+    async def _held(self) -> AsyncGenerator[None, None]:
+        """Wait for a slot of the tool, its rate, and a slot of the worker.
+
+        The tool's own come first: a call that waits for those keeps no other tool from running.
+        """
+        async with self.station.slots:
+            await self.station.wait_for_rate(self.command.tenant, self.around.share())
+            async with self.around.slots:
+                yield
+
+    async def _try(self, function: Callable[..., object], context: str | None, try_number: int) -> Came | Ended:
+        breaker = self.station.breaker
+        if breaker is None:
+            return await self._run(function, context, try_number)
+        admitted = breaker.admit()
+        if isinstance(admitted, Refused):
+            return _open(self.tool, admitted)
+        verdict: Literal["succeeded", "failed", "withdrawn"] = "withdrawn"
+        try:
+            came = await self._run(function, context, try_number)
+            verdict = "failed" if isinstance(came, Failed) and came.retryable else "succeeded"
+            return came
+        finally:
+            breaker.settle(admitted, verdict)
+
+    async def _run(self, function: Callable[..., object], context: str | None, try_number: int) -> Came | Ended:
+        reach, seconds = self.around.parts.reach, self.tool.soft_timeout_seconds
+        if try_number == 1:
+            await self.begin()
+        arguments = dict(self.arguments)
+        attempt = Attempt(self.tool, function, arguments, self._keep, self.late, self.log)
+        live = self.live(attempt, seconds or self.tool.timeout_seconds)
+        if context is not None:
+            arguments[context] = self._context(live, try_number)
+        reach("worker.starting")
+        came = await self.around.tries.run(attempt)
+        reach("worker.ran")
+        if isinstance(came, Failed) and came.status == "timeout" and live.chunks:
+            return dataclasses.replace(came, partial=live.chunks)
+        if seconds is not None and attempt.asked.is_set() and isinstance(came, Returned):
+            return in_part(came, self.tool.name, seconds)
+        return came
+
+    async def _instead(self, came: Failed) -> Ended:
+        """Give what stands in for the tool; if that does not work either, how the tool failed."""
+        fallback, kept = self.tool.fallback, None
+        if fallback is not None and fallback.function is None:
+            kept = await self._kept(fallback.value)
+        elif fallback is not None and fallback.function is not None:
+            async with self._held():
+                kept = await self._beside(fallback.function)
+        if isinstance(kept, Returned):
+            return Ended("fallback", kept.output)
+        self.course.hopeless = came.failure.message
+        return ended(came)
+
+    async def _reconcile(self) -> Ended:
+        """Find out what became of a call that was lost. What cannot be found out is unknown."""
+        companion = self.tool.reconcile
+        if companion is None:
+            return unknown(f"{self.tool.name} cannot tell any more what became of the call")
+        for try_number in range(1, self.around.limits.reconcile_tries + 1):
+            async with self._held():
+                came = await self._beside(companion)
+            if isinstance(came, Returned) or (isinstance(came, Failed) and not came.retryable):
+                return ended(came)
+            if isinstance(came, Failed):
+                await self._wait_after(try_number, came)
+        return unknown("the worker was lost while it ran this call, and it could not be found out what became of it")
+
+    async def _beside(self, companion: Companion) -> Came:
+        """Call a function that stands beside the tool, with those of the arguments that it takes."""
+        taken = companion.arguments.schema.get("properties", {})
+        arguments = {name: value for name, value in self.arguments.items() if name in taken}
+        attempt = Attempt(self.tool, companion.function, arguments, self._kept, self.late, self.log)
+        if companion.arguments.context is not None:
+            live = self.live(attempt, self.tool.timeout_seconds)
+            arguments[companion.arguments.context] = self._context(live, 1)
+        return await self.around.tries.run(attempt)
+
     async def _wait_after(self, try_number: int, came: Failed) -> None:
-        delay_seconds = self.limits.retry.delay_seconds(try_number, jitter(self.parts.entropy))
+        around = self.around
+        delay_seconds = around.limits.retry.delay_seconds(try_number, jitter(around.parts.entropy))
+        around.parts.telemetry.tool_retries.labels(self.tool.pool, self.tool.name).inc()
         await self.reports.retry(try_number, delay_seconds, came.failure)
         await asyncio.sleep(delay_seconds)
 
-    def _attempt(self, try_number: int) -> Attempt:
-        over = threading.Event()
-        seconds = self.tool.timeout_seconds
-        now = datetime.fromtimestamp(self.parts.clock() / 1_000_000, UTC)
-        running = _LiveTry(self.reports, self.progress, over, self.limits.result_bytes_max, seconds)
-        context = ToolContext(
-            session_id=self.command.session,
-            call_id=self.command.call_id,
-            idempotency_key=self.command.idempotency_key,
+    async def _keep(self, value: object) -> Try:
+        """Turn what the tool returned into its output, if it is what the tool declares to return."""
+        if self.tool.returns is not None:
+            try:
+                value = self.tool.returns.check(value)
+            except Invalid as error:
+                return Failed("error", "InvalidResult", readable(f"{self.tool.name} returned something else: {error}"))
+        return await self._kept(value)
+
+    async def _kept(self, value: object) -> Try:
+        return returned(value, self.around.limits.result_bytes_max)
+
+    def _context(self, running: Running, try_number: int) -> ToolContext:
+        command = self.command
+        seconds = self.tool.soft_timeout_seconds or self.tool.timeout_seconds
+        now = datetime.fromtimestamp(self.around.parts.clock() / 1_000_000, UTC)
+        return ToolContext(
+            session_id=command.session,
+            call_id=command.call_id,
+            idempotency_key=command.idempotency_key,
             try_number=try_number,
             deadline=now + timedelta(seconds=seconds),
             log=self.log.bind(tool=self.tool.name, try_number=try_number),
             running=running,
+            tenant=command.tenant,
+            secrets=self.station.secrets,
+            resources=self.around.resources(),
+            answer=None if command.answer is None else Answer(**orjson.loads(command.answer)),
+            ticket=ticket_of(command),
         )
-        return Attempt(self.tool, self.command.input, context, over, self.log)
 
 
-class _Noted:
-    """What `progress` gives to await: there is nothing to wait for, so it only lets others run."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield
-
-
-class _LiveTry:
-    """A try as its tool sees it. Any thread may ask."""
-
-    def __init__(
-        self, reports: CallReports, progress: Progress, over: threading.Event, bytes_max: int, seconds: float
-    ) -> None:
-        self._reports = reports
-        self._progress = progress
-        self._over = over
-        self._bytes_max = bytes_max
-        self._ends_at = time.monotonic() + seconds
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
-
-    @property
-    def cancelled(self) -> bool:
-        return self._over.is_set()
-
-    def remaining(self) -> float:
-        return max(self._ends_at - time.monotonic(), 0.0)
-
-    def progress(self, done: float, total: float | None, message: str | None) -> Awaitable[None]:
-        if not self._over.is_set():
-            self._progress.note(done, total, message)
-        return _Noted()
-
-    def emit(self, output: object) -> Awaitable[None]:
-        if self._over.is_set():
-            return _Noted()  # nobody listens any more
-        came = returned(output, self._bytes_max)
-        if isinstance(came, Failed):
-            raise ToolFailed(f"emit: {came.message}")
-        if threading.get_ident() == self._thread:
-            return self._reports.chunk(came.output)
-        # A thread waits here, so that what it emits cannot pile up.
-        asyncio.run_coroutine_threadsafe(self._reports.chunk(came.output), self._loop).result(self.remaining())
-        return _Noted()
+def _open(tool: Tool[..., object], refused: Refused) -> Failed:
+    why = f"{tool.name} has failed too often lately and is not tried now; ask again in {refused.seconds:.0f} s"
+    return Failed("error", CIRCUIT_OPEN, why, retryable=True)

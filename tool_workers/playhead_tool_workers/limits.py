@@ -21,6 +21,16 @@ class WorkerLimits:
     """How long running calls may go on when the worker is told to stop."""
     cleanup_seconds: float = 1.0
     """How long a cancelled tool may take to clean up before its call is reported without it."""
+    ask_seconds: float = 2.0
+    """How long a worker waits for the answer when it has asked whether it may run a call, before it asks again."""
+    grant_seconds: float = 5.0
+    """How old a grant may be: who was suspended meanwhile asks again, since the call may have been given up."""
+    old_seconds: float = 7.0
+    """A call that was dispatched longer ago may be over, or have killed other workers: it is asked for first."""
+    slow_seconds: float = 5.0
+    """After how long a running call is called slow, in the log."""
+    reconcile_tries: int = 3
+    """How often a `once` tool's `reconcile` is tried before the outcome is unknown."""
     backlog_max: int = 1_000
     """How many calls may wait for a slot before no more are taken from the queue."""
     leaked_max: int = 32

@@ -32,17 +32,19 @@ class Returned:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The try brought nothing. `kind` names the sort of failure, as an exception's class does."""
+    """The try brought nothing, or only a part. `kind` names the sort of failure, as an exception's class does."""
 
     status: Literal["error", "timeout", "cancelled"]
     kind: str
     message: str
     retryable: bool = False
+    partial: tuple[Json, ...] = ()
 
     @property
     def output(self) -> Json:
         """What the model is told."""
-        return Json(json.dumps({"type": self.kind, "message": self.message}, ensure_ascii=False))
+        told = json.dumps({"type": self.kind, "message": self.message}, ensure_ascii=False)
+        return Json(f'{told[:-1]}, "partial": [{", ".join(self.partial)}]}}' if self.partial else told)
 
     @property
     def failure(self) -> Failure:

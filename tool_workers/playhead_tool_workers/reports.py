@@ -16,7 +16,9 @@ from playhead.commands import (
     Heartbeat,
     Report,
     ReportChunk,
+    ReportPending,
     ReportProgress,
+    ReportQuestion,
     ReportResult,
     ReportRetry,
     ReportStarted,
@@ -24,9 +26,12 @@ from playhead.commands import (
 )
 from playhead.errors import Unavailable
 from playhead.events import Failure, Json
+from playhead.ids import digest
 from playhead.telemetry import logger
 
-from playhead_tool_workers.outcome import Try, readable
+from playhead_tool_workers.ends import Asks, Deferred, Ended
+from playhead_tool_workers.hushing import redacted
+from playhead_tool_workers.outcome import readable
 from playhead_tool_workers.parts import WorkerParts
 from playhead_tool_workers.retry import Backoff
 
@@ -52,7 +57,7 @@ class Sender:
         """Publish, however long the queue cannot be reached. Raises `TooLarge`, `Misconfigured`, and once closed
         `Unavailable`: what was not said may not be taken for said.
         """
-        value = self._parts.codec.encode(command)
+        value = self._parts.codec.encode(redacted(command, self._parts.redactor.redact))
         failures = 0
         while True:
             if self._closed:
@@ -74,7 +79,8 @@ class Sender:
         if self._closed:
             return
         try:
-            await self._parts.queue.publish(self._results, report.session, self._parts.codec.encode(report))
+            value = self._parts.codec.encode(redacted(report, self._parts.redactor.redact))
+            await self._parts.queue.publish(self._results, report.session, value)
         except Unavailable as error:
             log.warning("a report was lost", report=type(report).__name__, call=report.call_id, error=str(error))
 
@@ -93,6 +99,8 @@ class CallReports:
         self._entropy = entropy
         self._order = asyncio.Lock()
         self._closed = False
+        self.streamed = False
+        """Whether a part of the output was shown."""
 
     def close(self) -> None:
         """Take no more reports, whatever still runs on behalf of the call."""
@@ -102,6 +110,12 @@ class CallReports:
         """Report that the call runs."""
         call = self._command
         await self._surely(ReportStarted(self._id("started"), call.session, call.call_id, call.lease, self._worker))
+
+    async def ask(self, claim: str) -> None:
+        """Ask whether the call may run. However often it is asked, `claim` makes it one question."""
+        call = self._command
+        asked = ReportStarted(claim, call.session, call.call_id, call.lease, self._worker, claim=True, pool=call.pool)
+        await self._surely(asked)
 
     async def heartbeats(self, every_seconds: float) -> None:
         """Say again and again that the call still runs, until cancelled."""
@@ -123,6 +137,7 @@ class CallReports:
     async def chunk(self, output: Json) -> None:
         """Report a part of the output."""
         call = self._command
+        self.streamed = True
         await self._surely(ReportChunk(self._id("chunk"), call.session, call.call_id, call.lease, output))
 
     async def retry(self, try_number: int, delay_seconds: float, failure: Failure) -> None:
@@ -139,17 +154,57 @@ class CallReports:
         )
         await self._surely(report)
 
-    def result(self, outcome: Try, elapsed_ms: int) -> ReportResult:
-        """Make the report that ends the call. Its id is the call's: however often it comes, it is one."""
+    def result(self, ended: Ended, elapsed_ms: int) -> ReportResult:
+        """Make the report that ends the call. Its id is the call's: however often it comes, it is one.
+
+        That of a call which an operator had run again is another, since the call has ended once already.
+        """
         call = self._command
-        return ReportResult(
-            report_id=f"result:{call.call_id}",
+        name = f"redriven:{call.call_id}:{call.dispatched_at}" if call.redriven else f"result:{call.call_id}"
+        return self._result(name, ended, elapsed_ms, late=call.redriven)
+
+    def late(self, ended: Ended, elapsed_ms: int) -> ReportResult:
+        """Make the report of what came after the end."""
+        return self._result(f"late:{self._command.call_id}", ended, elapsed_ms, late=True)
+
+    def pending(self, promised: Deferred) -> ReportPending:
+        """Make the report that the result comes from outside."""
+        call = self._command
+        return ReportPending(
+            report_id=f"pending:{call.call_id}",
             session=call.session,
             call_id=call.call_id,
             lease=call.lease,
-            status=outcome.status,
-            output=outcome.output,
+            within_ms=round(promised.seconds * 1000),
+            message=promised.message,
+        )
+
+    def question(self, asks: Asks) -> ReportQuestion:
+        """Make the report that the user must answer first."""
+        call = self._command
+        return ReportQuestion(
+            report_id=self._id("question"),
+            session=call.session,
+            call_id=call.call_id,
+            lease=call.lease,
+            question_id=f"q_{digest('question', call.call_id, call.answer or '')}",
+            content=asks.content,
+            schema=asks.schema,
+            state=asks.state,
+        )
+
+    def _result(self, name: str, ended: Ended, elapsed_ms: int, *, late: bool) -> ReportResult:
+        call = self._command
+        return ReportResult(
+            report_id=name,
+            session=call.session,
+            call_id=call.call_id,
+            lease=call.lease,
+            status=ended.status,
+            output=ended.output,
             elapsed_ms=elapsed_ms,
+            cached=ended.cached,
+            late=late,
         )
 
     async def _surely(self, report: Report) -> None:

@@ -11,13 +11,17 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from playhead.commands import ReportResult, RunTool
+from playhead.commands import ReportPending, ReportQuestion, ReportResult, RunTool
 from playhead.ids import CallId
 from playhead.queue import Message
 
 from playhead_tool_workers.limits import WorkerLimits
+from playhead_tool_workers.turns import Ticket
 
-__all__ = ["Call", "Calls"]
+__all__ = ["Call", "Calls", "End"]
+
+End = ReportResult | ReportPending | ReportQuestion
+"""What a worker says last of a call."""
 
 
 @dataclass(slots=True, eq=False)
@@ -29,17 +33,31 @@ class Call:
     """The deliveries of it that are still ours to acknowledge."""
     stop_reason: str | None = None
     began: bool = False
+    """Whether it has been started or asked for: from then on it is not simply left to others."""
+    is_over: bool = False
+    """Whether its end is reported: what comes of it now comes late."""
+    turn: Ticket | None = None
+    claim: str | None = None
+    verdict: asyncio.Future[bool] | None = field(default=None, repr=False)
+    """Whether the claim is granted, while that is waited for."""
     task: asyncio.Task[None] | None = field(default=None, repr=False)
     """All that is done for it; cancelled, it leaves no report behind."""
     work: asyncio.Task[object] | None = field(default=None, repr=False)
     """The running of the tool; cancelled, the call is reported cancelled."""
 
     def stop(self, reason: str) -> None:
-        """Give the call up: its result will say so."""
-        if self.stop_reason is None:
+        """Give the call up: its result will say so. One that was only asked for is not even mentioned again."""
+        if self.verdict is not None:
+            self.decide(granted=False)
+        elif self.stop_reason is None:
             self.stop_reason = reason
             if self.work is not None:
                 self.work.cancel()
+
+    def decide(self, *, granted: bool) -> None:
+        """Answer the question whether it may be run, if it was asked."""
+        if self.verdict is not None and not self.verdict.done():
+            self.verdict.set_result(granted)
 
     def drop(self) -> None:
         """Forget the call: somebody else will be given it."""
@@ -53,7 +71,7 @@ class Calls:
     def __init__(self, limits: WorkerLimits) -> None:
         self._limits = limits
         self._active: dict[CallId, Call] = {}
-        self._finished: OrderedDict[CallId, ReportResult] = OrderedDict()
+        self._finished: OrderedDict[CallId, End] = OrderedDict()
         self._finished_bytes = 0
         self._stopped: OrderedDict[CallId, str] = OrderedDict()
 
@@ -73,20 +91,27 @@ class Calls:
         """Find a call that is not over."""
         return self._active.get(call_id)
 
-    def finished(self, call_id: CallId) -> ReportResult | None:
-        """Find the result of a call that is over, if it is still remembered."""
+    def finished(self, call_id: CallId) -> End | None:
+        """Find how a call ended here, if that is still remembered."""
         result = self._finished.get(call_id)
         if result is not None:
             self._finished.move_to_end(call_id)
         return result
 
-    def remember(self, result: ReportResult) -> None:
-        """Keep a result for when its call is delivered again. The oldest make room."""
+    def forget(self, call_id: CallId) -> None:
+        """Forget how a call ended: it is to be run again."""
+        known = self._finished.pop(call_id, None)
+        if known is not None:
+            self._finished_bytes -= _size(known)
+
+    def remember(self, result: End) -> None:
+        """Keep an end for when its call is delivered again. The oldest make room."""
+        self.forget(result.call_id)
         self._finished[result.call_id] = result
-        self._finished_bytes += len(result.output)
+        self._finished_bytes += _size(result)
         while len(self._finished) > self._limits.finished_max or self._finished_bytes > self._limits.finished_bytes_max:
             _, oldest = self._finished.popitem(last=False)
-            self._finished_bytes -= len(oldest.output)
+            self._finished_bytes -= _size(oldest)
 
     def remove(self, call: Call) -> None:
         """Take a call off the table, unless another one of its id has taken its place."""
@@ -102,6 +127,12 @@ class Calls:
             self._stopped[call_id] = reason
             if len(self._stopped) > self._limits.stopped_max:
                 self._stopped.popitem(last=False)
+
+    def grant(self, call_id: CallId, claim: str) -> None:
+        """Take note of who may run a call: we, if the claim is ours."""
+        call = self._active.get(call_id)
+        if call is not None:
+            call.decide(granted=call.claim == claim)
 
     def drop_waiting(self) -> None:
         """Forget the calls that have not begun: they are delivered again, to somebody else."""
@@ -119,3 +150,7 @@ class Calls:
             if not call.messages and not call.began:
                 self.remove(call)
                 call.drop()
+
+
+def _size(end: End) -> int:
+    return len(end.output) if isinstance(end, ReportResult) else 0

@@ -8,24 +8,26 @@ port, and of sessions only what the calls say.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
-from collections.abc import Coroutine, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from dataclasses import replace
 
-from playhead.commands import AnnounceTool, DeadLetter, RunTool, StopTool
+from playhead.commands import DeadLetter, Grant, RunTool, StopTool
 from playhead.errors import Misconfigured, Unavailable, Undecodable
-from playhead.events import Json
+from playhead.lifespan import Lifespan
 from playhead.queue import Assigned, Member, Message, Revoked
 from playhead.telemetry import logger
 from playhead.tools import Tool, check_name, distinct
 
+from playhead_tool_workers.announcing import announcement
 from playhead_tool_workers.conduct import Conductor, Crew
 from playhead_tool_workers.limits import WorkerLimits
 from playhead_tool_workers.parts import WorkerParts
 from playhead_tool_workers.reports import Sender
 from playhead_tool_workers.running import Call, Calls
+from playhead_tool_workers.turns import Turns
 
 __all__ = ["Worker"]
 
@@ -48,8 +50,12 @@ class Worker:
         concurrency: int = CONCURRENCY,
         name: str | None = None,
         limits: WorkerLimits | None = None,
+        lifespan: Lifespan | None = None,
     ) -> None:
-        """Take the tools of `pool` among `tools`. Raises `Misconfigured` if there are none."""
+        """Take the tools of `pool` among `tools`. Raises `Misconfigured` if there are none, or a secret is missing.
+
+        What `lifespan` yields is open from before the first call until after the last.
+        """
         check_name("pool", pool)
         own = tuple(tool for tool in distinct(tools) if tool.pool == pool)
         if not own:
@@ -61,9 +67,15 @@ class Worker:
         self.ready = asyncio.Event()
         self._parts = parts
         self._limits = limits or WorkerLimits()
-        self._crew = Crew(self.name, pool, own, concurrency, self._limits)
+        self._crew = Crew(self.name, pool, concurrency, self._limits)
+        self._tools = own
+        self._offered: dict[str, Tool[..., object]] = {}
+        self._lifespan = lifespan
+        self._partitions: frozenset[int] = frozenset()
+        self._turns = Turns()
         self._sender = Sender(parts, self._limits.reconnect)
         self._conductor = Conductor(parts, self._crew, self._sender)
+        self._conductor.offer(own)
         self._calls = Calls(self._limits)
         self._member: Member | None = None
         self._grace_ends_at: float | None = None
@@ -76,6 +88,19 @@ class Worker:
         A call that has not ended by then, or when this is cancelled, is neither reported nor acknowledged, so that
         another worker gets it.
         """
+        async with AsyncExitStack() as stack:
+            if self._lifespan is not None:
+                self._conductor.resources = await stack.enter_async_context(_opened(self._lifespan))
+            await self._serve(stop)
+
+    async def offer(self, tools: Sequence[Tool[..., object]]) -> None:
+        """Offer these tools of the pool instead of those so far. Calls that run go on. Raises `Misconfigured`."""
+        own = tuple(tool for tool in distinct(tools) if tool.pool == self._crew.pool)
+        self._conductor.offer(own)
+        self._tools = own
+        await self._announce()
+
+    async def _serve(self, stop: asyncio.Event) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 await _until(stop, self._announce())
@@ -89,22 +114,17 @@ class Worker:
             await self._conductor.close()
 
     async def _announce(self) -> None:
-        topics, pool = self._parts.topics, self._crew.pool
+        """Say which tools there are now, and which no longer."""
+        topic, pool, at = self._parts.topics.catalog.name, self._crew.pool, self._parts.clock()
         await self._prepare()
-        for tool in self._crew.tools:
-            announcement = AnnounceTool(
-                pool=pool,
-                name=tool.name,
-                description=tool.description,
-                input_schema=Json(json.dumps(tool.input_schema, ensure_ascii=False)),
-                schema_hash=tool.schema_hash,
-                effect=tool.effect,
-                timeout_ms=round(tool.timeout_seconds * 1000),
-                retries=tool.retries,
-                at=self._parts.clock(),
-            )
-            await self._sender.surely(topics.catalog.name, f"{pool}/{tool.name}", announcement)
-        log.info("tools announced", pool=pool, worker=self.name, tools=[tool.name for tool in self._crew.tools])
+        before, self._offered = self._offered, {tool.name: tool for tool in self._tools}
+        for name, tool in self._offered.items():
+            if before.get(name) is not tool:
+                await self._sender.surely(topic, f"{pool}/{name}", announcement(tool, at))
+        for name, tool in before.items():
+            if name not in self._offered:
+                await self._sender.surely(topic, f"{pool}/{name}", replace(announcement(tool, at), withdrawn=True))
+        log.info("tools announced", pool=pool, worker=self.name, tools=list(self._offered))
 
     async def _prepare(self) -> None:
         topics, pool = self._parts.topics, self._crew.pool
@@ -143,6 +163,8 @@ class Worker:
             return
         if isinstance(command, StopTool):
             self._calls.stop(command.call_id, command.reason)
+        elif isinstance(command, Grant):
+            self._calls.grant(command.call_id, command.claim)
 
     async def _consume(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> None:
         topic = self._parts.topics.tools(self._crew.pool).name
@@ -170,6 +192,7 @@ class Worker:
                 receiving.cancel()
         finally:
             self._member = None
+            self._hold(frozenset())
             self._let_go(None)
 
     async def _receive(self, member: Member, group: asyncio.TaskGroup) -> None:
@@ -179,7 +202,9 @@ class Worker:
             match await member.receive():
                 case Assigned(partitions):
                     log.debug("assigned", pool=self._crew.pool, partitions=len(partitions))
+                    self._hold(self._partitions | partitions)
                 case Revoked(partitions):
+                    self._hold(self._partitions - partitions)
                     self._let_go(partitions)
                 case messages:
                     for message in messages:
@@ -201,20 +226,29 @@ class Worker:
         if known is not None:
             known.messages.append(message)
             return
+        if command.redriven or command.reconcile or command.answer is not None:
+            self._calls.forget(command.call_id)  # it is not the same once more
         result = self._calls.finished(command.call_id)
         if result is not None:
             await self._sender.report(result)
             self._acknowledge(message)
             return
         call = self._calls.add(command, message)
+        if command.key is not None:
+            call.turn = self._turns.join(command.key)
+        self._parts.reach("worker.taken")
         call.task = group.create_task(self._see_through(call))
 
     async def _see_through(self, call: Call) -> None:
         try:
-            result = await self._conductor.conduct(call)
-            self._calls.remember(result)
+            end = await self._conductor.conduct(call)
+            if end is not None:
+                self._calls.remember(end)
             self._acknowledge(*call.messages)
+            self._parts.reach("worker.acknowledged")
         finally:
+            if call.turn is not None:
+                call.turn.leave()
             self._calls.remove(call)
             self._changed.set()
 
@@ -236,6 +270,11 @@ class Worker:
         await self._sender.surely(self._parts.topics.deadletter.name, message.topic, letter)
         self._parts.telemetry.dead_letters.labels(message.topic).inc()
         self._acknowledge(message)
+
+    def _hold(self, partitions: frozenset[int]) -> None:
+        """Know what part of the pool's calls comes here: so much of its rates is ours."""
+        self._partitions = partitions
+        self._conductor.share = max(len(partitions), 1) / max(self._parts.topics.pool_partitions, len(partitions), 1)
 
     def _acknowledge(self, *messages: Message) -> None:
         if self._member is not None:
@@ -273,3 +312,18 @@ async def _until(stop: asyncio.Event, work: Coroutine[object, object, object]) -
         await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
         working.cancel()
         stopped.cancel()
+
+
+@asynccontextmanager
+async def _opened(lifespan: Lifespan) -> AsyncGenerator[object, None]:
+    """Open what the pool's tools share. Raises `Misconfigured` if that fails."""
+    context = lifespan.open()
+    try:
+        resources = await context.__aenter__()
+    except Exception as error:
+        why = f"the lifespan of pool {lifespan.pool} failed before it yielded: {type(error).__name__}: {error}"
+        raise Misconfigured(why) from error
+    try:
+        yield resources
+    finally:
+        await context.__aexit__(None, None, None)

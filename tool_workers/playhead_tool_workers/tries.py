@@ -11,30 +11,52 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from playhead.errors import Invalid
-from playhead.tools import Tool, ToolContext, ToolFailed
+from playhead.content import Pending, Question
+from playhead.tools import Tool, ToolFailed
 from structlog.stdlib import BoundLogger
 
+from playhead_tool_workers.ends import Asks, Deferred, deferral
 from playhead_tool_workers.limits import WorkerLimits
-from playhead_tool_workers.outcome import Failed, Returned, Try, failed, returned
+from playhead_tool_workers.outcome import Failed, Try, failed
 
-__all__ = ["Attempt", "Tries"]
+__all__ = ["Attempt", "Came", "Tries", "raised"]
+
+Came = Try | Deferred | Asks
+"""What comes of a try."""
+
+Keep = Callable[[object], Awaitable[Try]]
+"""Turns what a tool returned into what is told of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of a call. `over` is set once nobody waits for it any more."""
+    """One try of a call: a function of the tool with its arguments, and what becomes of what it returns.
+
+    `asked` is set once the tool should come to an end, `over` once nobody waits for it any more. What it brings after
+    that goes to `late`.
+    """
 
     tool: Tool[..., object]
-    input: str
-    context: ToolContext
-    over: threading.Event
+    function: Callable[..., object]
+    arguments: Mapping[str, object]
+    keep: Keep
+    late: Callable[[Came], None]
     log: BoundLogger
+    asked: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """What a function returned, as it is."""
+
+    value: Any
 
 
 class Tries:
@@ -43,10 +65,13 @@ class Tries:
     def __init__(self, concurrency: int, limits: WorkerLimits) -> None:
         self._limits = limits
         self._room = asyncio.Semaphore(concurrency + limits.leaked_max)
-        self._tasks: set[asyncio.Task[Try]] = set()
+        self._tasks: set[asyncio.Task[Came]] = set()
 
-    async def run(self, attempt: Attempt) -> Try:
-        """Run a try to its end, or to the end of its time. Cancelled, it has told the tool to stop."""
+    async def run(self, attempt: Attempt) -> Came:
+        """Run a try to its end, or to the end of its time. Cancelled, it has told the tool to stop.
+
+        At the soft end of its time it is only asked to.
+        """
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + attempt.tool.timeout_seconds
         try:
@@ -58,6 +83,11 @@ class Tries:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         try:
+            if attempt.tool.soft_timeout_seconds is not None:
+                soft_at = ends_at - attempt.tool.timeout_seconds + attempt.tool.soft_timeout_seconds
+                await asyncio.wait({task}, timeout=max(soft_at - loop.time(), 0))
+                if not task.done():
+                    attempt.asked.set()
             await asyncio.wait({task}, timeout=max(ends_at - loop.time(), 0))
         except asyncio.CancelledError:
             await self._stop(attempt, task)
@@ -76,46 +106,42 @@ class Tries:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._limits.cleanup_seconds)
 
-    async def _stop(self, attempt: Attempt, task: asyncio.Task[Try]) -> None:
+    async def _stop(self, attempt: Attempt, task: asyncio.Task[Came]) -> None:
+        attempt.asked.set()
         attempt.over.set()
         task.cancel()
         await asyncio.wait({task}, timeout=self._limits.cleanup_seconds)
         if not task.done():
             attempt.log.warning("a tool ignores its cancellation and runs on", tool=attempt.tool.name)
+            task.add_done_callback(lambda done: None if done.cancelled() else attempt.late(done.result()))
 
-    async def _perform(self, attempt: Attempt) -> Try:
-        if not inspect.iscoroutinefunction(attempt.tool.function):
+    async def _perform(self, attempt: Attempt) -> Came:
+        if not inspect.iscoroutinefunction(attempt.function):
             came = await self._in_thread(attempt)
-            return came if isinstance(came, Returned | Failed) else await self._awaited(attempt, came)
+            return await _settled(attempt, came)
         try:
-            came = _call(attempt, self._limits.result_bytes_max)
-            return came if isinstance(came, Returned | Failed) else await self._awaited(attempt, came)
+            return await _settled(attempt, _call(attempt))
         finally:
             self._room.release()
 
-    async def _awaited(self, attempt: Attempt, result: Awaitable[object]) -> Try:
-        try:
-            value = await result
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # noqa: BLE001 - a tool call: also `SystemExit` is only its own end
-            return _raised(attempt, error)
-        return returned(value, self._limits.result_bytes_max)
-
-    async def _in_thread(self, attempt: Attempt) -> Try | Awaitable[object]:
+    async def _in_thread(self, attempt: Attempt) -> Failed | _Value:
         loop = asyncio.get_running_loop()
-        settled: asyncio.Future[Try | Awaitable[object]] = loop.create_future()
+        settled: asyncio.Future[Failed | _Value] = loop.create_future()
         context = copy_context()
 
-        def settle(came: Try | Awaitable[object]) -> None:
+        def settle(came: Failed | _Value) -> None:
             self._room.release()
-            if settled.cancelled():
-                attempt.log.warning("a stopped tool returned at last", tool=attempt.tool.name)
-            else:
+            if not settled.cancelled():
                 settled.set_result(came)
+                return
+            attempt.log.warning("a stopped tool returned at last", tool=attempt.tool.name)
+            task = loop.create_task(_settled(attempt, came), name=f"late {attempt.tool.name}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda done: None if done.cancelled() else attempt.late(done.result()))
 
         def work() -> None:
-            came = context.run(_call, attempt, self._limits.result_bytes_max)
+            came = context.run(_call, attempt)
             with suppress(RuntimeError):  # the loop is gone, and with it everybody who waits
                 loop.call_soon_threadsafe(settle, came)
 
@@ -131,27 +157,32 @@ class Tries:
             raise
 
 
-def _call(attempt: Attempt, bytes_max: int) -> Try | Awaitable[object]:
-    """Check the arguments and call the function. An `async` one gives what to await."""
-    tool = attempt.tool
-    try:
-        try:
-            arguments = tool.arguments.parse(attempt.input)
-        except Invalid as error:
-            return Failed("error", "InvalidArguments", error.advice)
-        if tool.arguments.context is not None:
-            arguments[tool.arguments.context] = attempt.context
-        value = tool.function(**arguments)
-    except BaseException as error:  # noqa: BLE001 - a tool call: also `SystemExit` is only its own end
-        return _raised(attempt, error)
-    return value if inspect.isawaitable(value) else returned(value, bytes_max)
-
-
-def _raised(attempt: Attempt, error: BaseException) -> Failed:
+def raised(attempt: Attempt, error: BaseException) -> Failed:
+    """Give the failure that an exception is, and write down what the model is not told."""
     if isinstance(error, ToolFailed):
         return failed(error, retryable=False)
     attempt.log.warning("a tool raised", tool=attempt.tool.name, exc_info=error)
-    return failed(error, retryable=True)
+    return failed(error, retryable=isinstance(error, attempt.tool.retry_on))
+
+
+def _call(attempt: Attempt) -> Failed | _Value:
+    """Call the function. An `async` one gives what to await."""
+    try:
+        return _Value(attempt.function(**attempt.arguments))
+    except BaseException as error:  # noqa: BLE001 - a tool call: also `SystemExit` is only its own end
+        return raised(attempt, error)
+
+
+async def _settled(attempt: Attempt, came: Failed | _Value) -> Came:
+    if isinstance(came, Failed):
+        return came
+    try:
+        value = await came.value if inspect.isawaitable(came.value) else came.value
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a tool call: also `SystemExit` is only its own end
+        return raised(attempt, error)
+    return deferral(value) if isinstance(value, Pending | Question) else await attempt.keep(value)
 
 
 def _timed_out(attempt: Attempt, why: str) -> Failed:

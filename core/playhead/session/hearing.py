@@ -44,7 +44,9 @@ UNKNOWN = (
 
 def may_start(call: OpenCall | None, claim: str) -> bool:
     """Tell whether the worker that asked with `claim` may run a call now."""
-    return call is not None and call.claim == claim and not call.is_lost and call.pending is None
+    if call is None or call.is_lost or call.pending is not None or call.question is not None:
+        return False
+    return call.effect != "once" or call.claim == claim
 
 
 def reported(plan: Plan, report: Report) -> None:  # noqa: C901, PLR0912 - one arm a report
