@@ -176,8 +176,12 @@ def mcp_service(host: McpHost, beside: Sequence[Tool[..., object]], worker: Runn
     ready.set()
 
     async def changed(tools: Sequence[Tool[..., object]]) -> None:
-        if worker.offer is not None:
+        if worker.offer is None:
+            return
+        try:
             await worker.offer((*beside, *tools))
+        except Misconfigured as error:
+            _log.error("what MCP servers offer now cannot be offered; what was stays", reason=str(error))
 
     async def run(stop: asyncio.Event) -> None:
         await host.serve(stop, changed)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from playhead.adapters.kafka import KafkaConnection, KafkaStore
     from playhead.agents import Agent
     from playhead.loading import App
+    from playhead.redaction import Redactor
     from playhead_orchestrator.model import Model
     from playhead_tool_workers.mcp.host import McpHost
 
@@ -146,8 +147,8 @@ async def open_models(agents: Sequence[Agent], settings: Settings) -> AsyncGener
 
 
 @asynccontextmanager
-async def open_mcp(flags: McpFlags, pool: str) -> AsyncGenerator[McpHost, None]:
-    """Start the MCP servers that were named, as tools of a pool. Raises `Misconfigured`."""
+async def open_mcp(flags: McpFlags, pool: str, redactor: Redactor) -> AsyncGenerator[McpHost, None]:
+    """Start the MCP servers that were named, as tools of a pool, and register their secrets. Raises `Misconfigured`."""
     try:
         from playhead_tool_workers.mcp.host import McpHost
         from playhead_tool_workers.mcp.limits import McpLimits
@@ -156,7 +157,7 @@ async def open_mcp(flags: McpFlags, pool: str) -> AsyncGenerator[McpHost, None]:
         raise Misconfigured(f"--mcp needs the MCP SDK, 2.3 or later: pip install 'playhead[mcp]' ({error})") from error
     offer = Offer.parse(pool, allow=flags.allow, effects=flags.effects, timeout_seconds=flags.timeout_seconds)
     servers = servers_of(flags.servers, variables=flags.variables, headers=flags.authorizations, environment=os.environ)
-    async with McpHost(servers, offer, limits=McpLimits(start_seconds=flags.wait_seconds)) as host:
+    async with McpHost(servers, offer, limits=McpLimits(start_seconds=flags.wait_seconds), redactor=redactor) as host:
         yield host
 
 

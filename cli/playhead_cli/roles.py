@@ -71,7 +71,7 @@ async def worker(served: Served, settings: Settings, *, wait_seconds: float, beg
         tools, wanted = app.tools, frozenset(served.pools or compose.pools_of(app.tools))
         host: McpHost | None = None
         if served.mcp is not None:
-            host = await stack.enter_async_context(opening.open_mcp(served.mcp, served.mcp_pool))
+            host = await stack.enter_async_context(opening.open_mcp(served.mcp, served.mcp_pool, redactor))
             tools, wanted = (*tools, *host.tools), wanted | {served.mcp_pool}
         store = await stack.enter_async_context(
             opening.open_cluster(settings, client="worker", wait_seconds=wait_seconds)
