@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -37,8 +38,11 @@ from mcp.types import (
 )
 from mcp.types import Tool as RemoteTool
 from playhead import ToolFailed
+from playhead.agents import Agent
+from playhead.commands import AnnounceTool, AnswerQuestion
 from playhead.content import Answer, File, Image, Question
 from playhead.errors import Invalid, Misconfigured, Unavailable
+from playhead.events import Json, QuestionAsked, ToolResult
 from playhead.redaction import Redactor
 from playhead.tools import Tool
 from playhead_tool_workers.mcp.arguments import arguments_of
@@ -47,8 +51,10 @@ from playhead_tool_workers.mcp.offering import name_of
 from playhead_tool_workers.mcp.servers import Offer, Server, servers_of
 from pydantic import BaseModel
 
+from tests.orchestrator.stage import Actor, Stage, answer
+from tests.orchestrator.stage import use as ask_for
 from tests.tool_workers.foreign import ALL, Heard, context, hosting, tool_of, use
-from tests.tool_workers.workshop import within
+from tests.tool_workers.workshop import Workshop, within
 
 PIXEL = b"\x89PNG\r\n"
 ENCODED = base64.b64encode(PIXEL).decode()
@@ -339,11 +345,11 @@ def visit() -> ElicitRequest:
     return ElicitRequest(params=ElicitRequestURLParams(message="Sign in", url="https://example.com/in"))
 
 
-def asking(**requests: InputRequest) -> MCPServer:
+def asking(hints: ToolAnnotations | None = None, /, **requests: InputRequest) -> MCPServer:
     """A server whose tool asks this once, and then says what it was answered."""
     server = MCPServer("desk")
 
-    @server.tool()
+    @server.tool(annotations=hints)
     async def ask(ctx: Context) -> dict[str, Any] | InputRequiredResult:
         """Ask before going on."""
         if ctx.input_responses is None and ctx.request_state is None:
@@ -481,6 +487,51 @@ async def test_a_changed_list_of_tools_is_told_and_what_did_not_change_is_the_sa
         assert await use(host, "desk__added") == {"result": "new"}
         stop.set()
         await within(watching)
+
+
+async def test_a_worker_announces_what_was_added_and_withdraws_what_is_gone():
+    server, shop, stop = MCPServer("desk"), Workshop(), asyncio.Event()
+
+    @server.tool(annotations=READ)
+    async def change(ctx: Context) -> str:
+        """Replace one tool by another."""
+        server.add_tool(lambda: "new", name="added", description="Was added.", annotations=READ)
+        server.remove_tool("going")
+        await ctx.notify_tools_changed()
+        return "changed"
+
+    @server.tool()
+    def going() -> str:
+        """Goes."""
+        return ""
+
+    async with hosting(server) as host, shop.worker(*host.tools) as worker, asyncio.TaskGroup() as group:
+        group.create_task(host.serve(stop, worker.offer))
+        assert (await shop.run("desk__change")).status == "ok"
+        told = await shop.read(shop.topics.catalog.name, lambda seen: len(seen) == 4)
+        announced = [(one.name, one.withdrawn) for one in told if isinstance(one, AnnounceTool)]
+        assert announced[2:] == [("desk__added", False), ("desk__going", True)]
+        assert json.loads((await shop.run("desk__added")).output) == "new"
+        stop.set()
+
+
+@pytest.mark.parametrize("hints", [READ, ToolAnnotations(idempotent_hint=True)], ids=["read", "write"])
+async def test_a_session_asks_its_user_what_a_server_requires(hints: ToolAnnotations):
+    actor = Actor([ask_for(("desk__ask", {})), answer("It is an L.")])
+    stage = Stage(actor, [Agent("tailor", model="stage:one", tools=["desk__ask"], default=True)])
+    shop = Workshop(stage.queue)
+    shop.topics = stage.topics
+    async with hosting(asking(hints, a=form())) as host, shop.worker(*host.tools), stage.orchestrator():
+        session = await stage.start("Which size?")
+        seen = await stage.until(session, "question_asked")
+        question = seen[-1].event
+        assert isinstance(question, QuestionAsked)
+        assert json.loads(question.content) == "Which size?"
+        await stage.ask(AnswerQuestion("answer-1", session, question.question_id, Json('{"size": "L"}'), "user"))
+        seen = await stage.until(session, "question_answered", "tool_result", "run_completed")
+    (result,) = [each.event for each in seen if isinstance(each.event, ToolResult)]
+    assert result.status == "ok"
+    assert json.loads(result.output) == {"state": "page 7", "given": {"a": ["accept", {"size": "L"}]}}
 
 
 SAID = {"TOKEN": "token-0123456789", "OTHER": "another secret"}
