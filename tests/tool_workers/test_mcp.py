@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -162,8 +163,11 @@ async def test_arguments_are_checked_by_the_servers_schema_before_it_is_asked():
         assert await use(host, "desk__look", number=3) == {"number": 3}
 
 
-def test_a_schema_reaches_for_nothing_outside_itself_and_its_patterns_are_the_servers_affair():
-    away = arguments_of({"properties": {"a": {"$ref": "https://example.com/schema"}}}, "x")
+@pytest.mark.filterwarnings("ignore:Automatically retrieving")  # else the fetch would fail for the warning alone
+def test_a_schema_reaches_for_nothing_outside_itself_and_its_patterns_are_the_servers_affair(tmp_path: Path):
+    elsewhere = tmp_path / "schema.json"
+    elsewhere.write_text('{"type": "string"}')
+    away = arguments_of({"properties": {"a": {"$ref": elsewhere.as_uri()}}}, "x")
     assert away.parse('{"a": 1}') == {"given": {"a": 1}}
     here = arguments_of({"properties": {"a": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "number"}}}, "x")
     with pytest.raises(Invalid, match="a: 'x' is not of type 'number'"):
@@ -399,6 +403,16 @@ async def test_several_things_are_asked_at_once_a_page_to_visit_among_them():
     assert told == {"state": "page 7", "given": expected}
 
 
+async def test_a_page_that_the_user_does_not_visit_is_declined():
+    async with hosting(asking(a=visit())) as host:
+        question = await use(host, "desk__ask")
+        assert isinstance(question, Question)
+        assert question.schema is not None
+        assert question.schema["type"] == "boolean"
+        told = await use(host, "desk__ask", answer=Answer(False, question.state))
+    assert told == {"state": "page 7", "given": {"a": ["decline", None]}}
+
+
 async def test_a_server_that_only_wants_to_be_called_again_is():
     async with hosting(asking()) as host:
         assert await use(host, "desk__ask") == {"state": "page 7", "given": {}}
@@ -487,6 +501,31 @@ async def test_a_changed_list_of_tools_is_told_and_what_did_not_change_is_the_sa
         assert await use(host, "desk__added") == {"result": "new"}
         stop.set()
         await within(watching)
+
+
+async def test_a_tool_that_went_without_a_word_is_missed_when_it_is_called():
+    there = [remote("stays"), remote("goes")]
+
+    async def list_tools(ctx: object, params: object) -> ListToolsResult:
+        return ListToolsResult(tools=there)
+
+    async def call_tool(ctx: object, params: CallToolRequestParams) -> CallToolResult:
+        raise MCPError(INVALID_PARAMS, f"there is no tool {params.name}")
+
+    told: asyncio.Queue[list[str]] = asyncio.Queue()
+
+    async def on_change(tools: Any) -> None:
+        await told.put([tool.name for tool in tools])
+
+    stop = asyncio.Event()
+    silent = LowLevelServer[Any]("desk", on_list_tools=list_tools, on_call_tool=call_tool)
+    async with hosting(silent) as host, asyncio.TaskGroup() as group:
+        group.create_task(host.serve(stop, on_change))
+        there.pop()
+        with pytest.raises(ToolFailed, match="there is no tool goes"):
+            await use(host, "desk__goes")
+        assert await within(told.get()) == ["desk__stays"]
+        stop.set()
 
 
 async def test_a_worker_announces_what_was_added_and_withdraws_what_is_gone():
