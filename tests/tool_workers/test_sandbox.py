@@ -373,12 +373,14 @@ async def test_cancelled_it_ends_everything_first(any_level: Sandboxes, outside:
         running = group.create_task(any_level.run(python(DETACHED, sign, "stay"), box(), seconds=SECONDS))
         await until(lambda: len(commands(sign)) == 3)
         homes = {one.environ()["HOME"] for one in commands(sign)}
+        cancelled_at = time.monotonic()
         running.cancel()
         running.cancel()
     assert running.cancelled()
+    assert time.monotonic() - cancelled_at < WAIT_SECONDS < SECONDS
     assert marked(sign) == []
     assert len(homes) == 1
-    assert not os.path.exists(homes.pop())  # noqa: PTH110
+    assert not await asyncio.to_thread(Path(homes.pop()).exists)
 
 
 async def test_when_the_worker_is_killed_the_command_ends_and_its_folder_goes(any_level: Sandboxes):
