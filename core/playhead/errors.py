@@ -6,6 +6,7 @@ PlayheadError
 │   ├── InvalidCursor
 │   └── TooLarge
 ├── UnknownSession      no such session
+├── NotArchived         the archive has nothing of that name
 ├── CursorConflict      the cursor is ahead of the log, or of another history
 ├── CursorExpired       its events were erased
 ├── Superseded          another owner appended first: let go of the session
@@ -24,6 +25,7 @@ __all__ = [
     "InvalidCursor",
     "InvalidId",
     "Misconfigured",
+    "NotArchived",
     "PlayheadError",
     "Superseded",
     "TooLarge",
@@ -65,6 +67,10 @@ class UnknownSession(PlayheadError):
     def __init__(self, session: str) -> None:
         self.session = session
         super().__init__(f"there is no session {session}")
+
+
+class NotArchived(PlayheadError):
+    """The archive has nothing of that name: it never had, or it was erased."""
 
 
 class CursorConflict(PlayheadError):
