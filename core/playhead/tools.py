@@ -214,6 +214,7 @@ def distinct(tools: Iterable[Tool[..., object]]) -> tuple[Tool[..., object], ...
 
 def _declare(function: Callable[P, R_co], options: Mapping[str, Any]) -> Tool[P, R_co]:
     from playhead.arguments import describe  # noqa: PLC0415 - pydantic is needed by those who declare a tool only
+    from playhead.returns import describe_returns  # noqa: PLC0415
 
     if not inspect.isfunction(function):
         raise Misconfigured(f"@tool goes on a function, not on {function!r}")
@@ -226,7 +227,7 @@ def _declare(function: Callable[P, R_co], options: Mapping[str, Any]) -> Tool[P,
     if not isinstance(description, str) or not description.strip():
         raise Misconfigured(f"tool {name} needs a docstring: it is what the model knows of it")
     fields = checked(name, options, arguments)
-    returns = _returns(plain, name)
+    returns = describe_returns(plain)
     reconcile = options.get("reconcile")
     return Tool(
         function=cast("Callable[P, R_co]", function),
@@ -239,14 +240,6 @@ def _declare(function: Callable[P, R_co], options: Mapping[str, Any]) -> Tool[P,
         output_schema=None if returns is None else returns.schema,
         **fields,
     )
-
-
-def _returns(function: Callable[..., object], name: str) -> Returns | None:
-    try:
-        from playhead.returns import describe_returns  # noqa: PLC0415
-    except ImportError:
-        return None
-    return describe_returns(function, name)
 
 
 def _fallback(name: str, options: Mapping[str, Any], arguments: Arguments) -> Fallback | None:

@@ -257,8 +257,7 @@ def test_a_bad_declaration_says_what_to_change(function: Callable[..., object], 
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
-        ({"effect": "once"}, "'once' is not supported by this version"),
-        ({"effect": "delete"}, "effect is 'read' or 'write', not 'delete'"),
+        ({"effect": "delete"}, "effect is 'read', 'write' or 'once', not 'delete'"),
         ({"timeout": 0}, "more than 0"),
         ({"timeout": -1}, "more than 0"),
         ({"timeout": "2m"}, "timeout is in seconds"),
