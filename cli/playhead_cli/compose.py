@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from playhead.archive import Archive
 from playhead.codec import Codec
 from playhead.errors import Misconfigured, PlayheadError
 from playhead.failpoints import Reach, failpoint, nowhere
@@ -61,6 +62,7 @@ class Deployment:
     settings: Settings
     store: Store
     redactor: Redactor = field(default_factory=Redactor)
+    archive: Archive | None = None
     codec: Codec = field(default_factory=Codec)
     telemetry: Telemetry = field(default_factory=Telemetry)
 
@@ -133,6 +135,7 @@ def orchestrator_service(deployment: Deployment, agents: Sequence[Agent], models
         lease_key=key,
         models=models.by_provider,
         reach=deployment.reach,
+        archive=deployment.archive,
     )
     orchestrator = Orchestrator(parts, agents, drain_seconds=deployment.settings.grace_seconds)
     return Running(orchestrator.serve, orchestrator.ready)
@@ -162,6 +165,7 @@ def worker_services(
             redactor=deployment.redactor,
             environment=os.environ,
             reach=deployment.reach,
+            archive=deployment.archive,
         )
         lifespan = next((one for one in lifespans if one.pool == pool), None)
         concurrency = deployment.settings.concurrency

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
+from playhead.adapters.archive import FolderArchive
 from playhead.errors import Misconfigured
 from playhead.loading import App, load_app
 from playhead.settings import Settings
@@ -40,7 +41,9 @@ async def dev(reference: str | None, settings: Settings, *, began: float) -> int
             opening.open_embedded(settings) as store,
             opening.open_models(app.agents, settings) as models,
         ):
-            deployment = compose.Deployment(settings, store, redactor)
+            deployment = compose.Deployment(
+                settings, store, redactor, opening.open_archive(settings) or FolderArchive(settings.data / "archive")
+            )
             pools = compose.pools_of(app.tools)
             topics = settings.topics
             await store.queue.prepare(*topics.fixed, *compose.pool_topics(topics, pools))

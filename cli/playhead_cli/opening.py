@@ -10,8 +10,10 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from playhead.archive import Archive
 from playhead.errors import Misconfigured, Unavailable
 from playhead.log import SessionLog
 from playhead.queue import Queue
@@ -33,6 +35,7 @@ __all__ = [
     "Models",
     "Store",
     "example_app",
+    "open_archive",
     "open_cluster",
     "open_embedded",
     "open_mcp",
@@ -122,6 +125,17 @@ def kafka_connection(settings: Settings) -> KafkaConnection:
         min_insync_replicas=settings.kafka_min_insync_replicas,
         session_timeout_ms=int(settings.session_timeout_seconds * 1000),
     )
+
+
+def open_archive(settings: Settings) -> Archive | None:
+    """Open the archive that the settings name. Raises `Misconfigured`."""
+    from playhead.adapters.archive import FolderArchive
+
+    if settings.archive is None:
+        return None
+    if "://" in settings.archive:
+        raise Misconfigured(f"PLAYHEAD_ARCHIVE is a folder; this version speaks no {settings.archive.split(':')[0]}://")
+    return FolderArchive(Path(settings.archive))
 
 
 def example_app(settings: Settings, environment: Mapping[str, str]) -> App:

@@ -52,7 +52,7 @@ async def orchestrator(reference: str, settings: Settings, *, wait_seconds: floa
         opening.open_cluster(settings, client="orchestrator", wait_seconds=wait_seconds) as store,
         opening.open_models(app.agents, settings) as models,
     ):
-        deployment = compose.Deployment(settings, store)
+        deployment = compose.Deployment(settings, store, archive=opening.open_archive(settings))
         pools = compose.pools_of(app.tools)
         await store.queue.prepare(*settings.topics.fixed, *compose.pool_topics(settings.topics, pools))
         services = {"orchestrator": compose.orchestrator_service(deployment, app.agents, models, key)}
@@ -76,7 +76,7 @@ async def worker(served: Served, settings: Settings, *, wait_seconds: float, beg
         store = await stack.enter_async_context(
             opening.open_cluster(settings, client="worker", wait_seconds=wait_seconds)
         )
-        deployment = compose.Deployment(settings, store, redactor)
+        deployment = compose.Deployment(settings, store, redactor, opening.open_archive(settings))
         services = compose.worker_services(
             deployment, tools, wanted, app.lifespans
         )  # before topics are made for a misspelt pool

@@ -1,8 +1,8 @@
 """The archive port: what is too large for a log, kept by session and name. Names say what the content is.
 
-  A1  What `put` has kept is there for every later `get`, whatever process crashes.
-  A2  Putting the same again changes nothing. A reader sees a thing whole or not at all.
-  A3  What is of one session is never found under another.
+A1  What `put` has kept is there for every later `get`, whatever process crashes.
+A2  Putting the same again changes nothing. A reader sees a thing whole or not at all.
+A3  What is of one session is never found under another.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping, Sized
 from decimal import Decimal
 
-from playhead.options import Limit
 from pydantic_core import from_json, to_json
+
+from playhead.options import Limit
 
 __all__ = ["refusal"]
 

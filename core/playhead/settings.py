@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     session_timeout_seconds: float = Field(10.0, ge=1)
     """How long a silent member of a consumer group keeps its partitions: what a crash costs."""
 
+    archive: str | None = None
+    """The folder for what is too large for events; all processes of a deployment must reach the same."""
     concurrency: int = Field(32, ge=1, le=10_000)
     """How many calls one worker runs at a time."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from playhead.accept import Head
@@ -43,6 +43,7 @@ from playhead.session import (
 from playhead.telemetry import logger
 from prometheus_client import Counter
 
+from playhead_orchestrator.attaching import attached
 from playhead_orchestrator.catalogue import Catalogue
 from playhead_orchestrator.dispatch import Watch, run_tool
 from playhead_orchestrator.parts import Agents, OrchestratorParts
@@ -193,6 +194,8 @@ class Acts:
             return
         offers = setting.catalogue.offers(agent)
         request = request_of(state, agent, offers, effect.attempt)
+        messages = await attached(request.messages, state.id, setting.parts.archive)
+        request = replace(request, messages=messages)
         place = (setting.session, effect)
         async with aclosing(converse(model, request, place, offers, setting.parts.telemetry)) as spoken:
             async for given in spoken:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from playhead.agents import Agent
+from playhead.archive import Archive
 from playhead.codec import Codec
 from playhead.commands import Command, Request, StartSession
 from playhead.errors import Unavailable
@@ -65,6 +66,7 @@ class OrchestratorParts:
     models: Mapping[str, Model]
     waits: Waits = Waits()
     reach: Reach = nowhere
+    archive: Archive | None = None
 
     async def publish(self, topic: str, key: str, command: Command) -> None:
         """Publish, again and again while the queue cannot be reached. Raises `TooLarge`, `Misconfigured`."""

@@ -297,7 +297,7 @@ def _arguments(tool: Tool[..., object], command: RunTool) -> dict[str, object] |
             return denied("NotApproved", f"{tool.name} needs a person's approval for exactly these arguments")
     except Invalid as error:
         return ended(Failed("error", "InvalidArguments", error.advice))
-    except Exception as error:  # noqa: BLE001 - a tool call: hints and policies may be the user's own code
+    except Exception as error:
         log.warning("arguments could not be checked", tool=tool.name, exc_info=error)
         return ended(failed(error, retryable=False))
     return arguments

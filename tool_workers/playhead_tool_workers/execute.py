@@ -22,7 +22,8 @@ from playhead_tool_workers.breaker import Refused
 from playhead_tool_workers.ends import Ended, Outcome, ended, in_part, unknown
 from playhead_tool_workers.limits import WorkerLimits
 from playhead_tool_workers.live import LiveTry, ticket_of
-from playhead_tool_workers.outcome import Failed, Returned, Try, readable, returned
+from playhead_tool_workers.outcome import Failed, Returned, Try, readable
+from playhead_tool_workers.output import Output
 from playhead_tool_workers.parts import WorkerParts
 from playhead_tool_workers.reports import CallReports, jitter
 from playhead_tool_workers.stations import Station
@@ -202,7 +203,9 @@ class Execution:
         return await self._kept(value)
 
     async def _kept(self, value: object) -> Try:
-        return returned(value, self.around.limits.result_bytes_max)
+        parts = self.around.parts
+        output = Output(self.command.session, parts.archive, parts.redactor.redact, self.around.limits)
+        return await output.keep(value)
 
     def _context(self, running: Running, try_number: int) -> ToolContext:
         command = self.command

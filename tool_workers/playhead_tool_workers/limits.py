@@ -36,6 +36,11 @@ class WorkerLimits:
     leaked_max: int = 32
     """How many stopped tries that do not return (threads cannot be stopped) are put up with beside the running ones."""
     result_bytes_max: int = 256 * 1024
+    """How large an output may be in an event; a larger one goes to the archive, if there is one."""
+    block_bytes_max: int = 64 * 1024
+    """How large a picture or a file may be in an event, if there is an archive."""
+    archived_bytes_max: int = 64 * 1024 * 1024
+    """How large an output may be at all."""
     finished_max: int = 1_024
     """How many results are remembered, for calls that are delivered again."""
     finished_bytes_max: int = 16 * 1024 * 1024

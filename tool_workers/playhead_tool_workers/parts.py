@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from playhead.archive import Archive
 from playhead.codec import Codec
 from playhead.failpoints import Reach, nowhere
 from playhead.queue import Queue, Topics
@@ -30,3 +31,4 @@ class WorkerParts:
     redactor: Redactor = field(default_factory=Redactor)
     environment: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     reach: Reach = nowhere
+    archive: Archive | None = None

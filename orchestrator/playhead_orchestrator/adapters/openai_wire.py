@@ -79,8 +79,10 @@ def _assistant(blocks: Sequence[Block]) -> list[dict[str, Any]]:
 
 def _user(blocks: Sequence[Block]) -> list[dict[str, Any]]:
     """Translate results, each a message of its own right after the calls, and then what the user said."""
-    messages = [_result(block) for block in blocks if block["type"] == "tool_result"]
-    said = [_part(block) for block in blocks if block["type"] != "tool_result"]
+    results = [block for block in blocks if block["type"] == "tool_result"]
+    messages = [_result(block) for block in results]
+    said = [part for block in results for part in _shown(block)]
+    said += [_part(block) for block in blocks if block["type"] != "tool_result"]
     if said and all(part["type"] == "text" for part in said):
         messages.append({"role": "user", "content": "\n\n".join(str(part.get("text", "")) for part in said)})
     elif said:
@@ -91,16 +93,41 @@ def _user(blocks: Sequence[Block]) -> list[dict[str, Any]]:
 def _result(block: Block) -> dict[str, Any]:
     content = block.get("content")
     text = content if isinstance(content, str) else orjson.dumps(content).decode()
+    if _attachments(block):
+        parts = cast("list[Block]", content)
+        said = [str(part.get("text", "")) if part.get("type") == "text" else "[shown below]" for part in parts]
+        text = "\n\n".join(said)
     if block.get("is_error"):
         # This API has no field for it, and a model should not take an error for an answer.
         text = f"The tool failed: {text}"
     return {"role": "tool", "tool_call_id": block["tool_use_id"], "content": text}
 
 
+def _shown(result: Block) -> list[Block]:
+    """Give what a tool's result shows besides text, for a user's message: this API takes no pictures from tools."""
+    attachments = [_part(part) for part in _attachments(result)]
+    if not attachments:
+        return []
+    return [{"type": "text", "text": f"What the tool call {result['tool_use_id']} shows:"}, *attachments]
+
+
+def _attachments(result: Block) -> list[Block]:
+    content = result.get("content")
+    if not isinstance(content, list):
+        return []
+    parts = [cast("Block", part) for part in cast("list[Any]", content) if isinstance(part, dict)]
+    return [
+        part for part in parts if part.get("type") in ("image", "document") and isinstance(part.get("source"), dict)
+    ]
+
+
 def _part(block: Block) -> Block:
-    if block["type"] != "image" or not isinstance(block.get("source"), dict):
+    if block["type"] not in ("image", "document") or not isinstance(block.get("source"), dict):
         return block
     source: dict[str, Any] = block["source"]
+    if block["type"] == "document":
+        data = f"data:{source.get('media_type')};base64,{source.get('data')}"
+        return {"type": "file", "file": {"filename": str(block.get("title", "document.pdf")), "file_data": data}}
     url: str = source.get("url") or f"data:{source.get('media_type')};base64,{source.get('data')}"
     return {"type": "image_url", "image_url": {"url": url}}
 

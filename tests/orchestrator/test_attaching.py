@@ -1,0 +1,98 @@
+"""What tools returned that a log cannot hold is put before the model all the same, or told in words."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any
+
+from playhead.adapters.archive import MemoryArchive
+from playhead.testing import named_session
+from playhead_orchestrator.adapters import claude_wire, openai_wire
+from playhead_orchestrator.attaching import ATTACHED_BYTES_MAX, attached
+from playhead_orchestrator.model import ModelRequest
+
+SESSION = named_session("attached")
+PNG = b"\x89PNG"
+
+
+def asked(content: Any) -> list[dict[str, Any]]:
+    use = {"type": "tool_use", "id": "call_1", "name": "look", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "call_1", "content": content, "is_error": False}
+    return [{"role": "assistant", "content": [use]}, {"role": "user", "content": [result]}]
+
+
+async def told(content: Any, archive: MemoryArchive | None = None) -> Any:
+    messages = await attached(asked(content), SESSION, archive)
+    assert messages[0] == asked(content)[0]
+    return messages[1]["content"][0]["content"]
+
+
+def archived(name: str, kind: str = "image", media_type: str = "image/png") -> dict[str, Any]:
+    return {"type": kind, "source": {"type": "archive", "name": name, "media_type": media_type, "bytes": 4}}
+
+
+def inline(data: bytes, kind: str = "image", media_type: str = "image/png") -> dict[str, Any]:
+    source = {"type": "base64", "media_type": media_type, "data": b64encode(data).decode()}
+    return {"type": kind, "source": source}
+
+
+async def test_a_picture_in_the_archive_is_put_in_its_place():
+    archive = MemoryArchive()
+    await archive.put(SESSION, "abc", PNG)
+    assert await told([{"type": "text", "text": "see"}, archived("abc")], archive) == [
+        {"type": "text", "text": "see"},
+        inline(PNG),
+    ]
+
+
+async def test_what_is_not_in_the_archive_is_named_in_words():
+    for archive in (None, MemoryArchive()):
+        (block,) = await told([archived("abc")], archive)
+        assert block == {"type": "text", "text": "[image of type image/png: it cannot be shown here]"}
+
+
+async def test_no_more_than_the_limit_is_fetched_for_one_call_of_the_model():
+    archive = MemoryArchive()
+    await archive.put(SESSION, "large", b"x" * (ATTACHED_BYTES_MAX - 2))
+    await archive.put(SESSION, "small", PNG)
+    first, second = await told([archived("large"), archived("small")], archive)
+    assert first["type"] == "image"
+    assert second == {"type": "text", "text": "[image of type image/png: it cannot be shown here]"}
+
+
+async def test_a_text_file_is_told_as_text_and_a_file_of_an_unknown_type_by_its_name():
+    text, table = inline("é".encode(), "document", "text/csv"), inline(b"PK", "document", "application/zip")
+    assert await told([text, {**table, "title": "all.zip"}]) == [
+        {"type": "text", "text": "é"},
+        {"type": "text", "text": "[document all.zip of type application/zip: a file that you cannot read]"},
+    ]
+
+
+async def test_of_a_cut_output_the_beginning_is_shown_and_that_it_is_cut():
+    reference = {"type": "reference", "name": "abc", "bytes": 300_000, "preview": '["a", "b'}
+    assert await told(reference) == (
+        '["a", "b\n[Only the beginning is shown. The whole output has 300000 bytes and is kept for people.]'
+    )
+
+
+async def test_everything_else_stays_as_it_is():
+    for content in ("text", 3, None, {"deg": 3}, [1, {"type": "image"}], []):
+        assert await told(content) == content
+
+
+async def test_claude_is_given_pictures_and_documents_as_parts_of_the_result():
+    pdf = inline(b"%PDF", "document", "application/pdf")
+    body = claude_wire.body_of(ModelRequest("m", "", await attached(asked([inline(PNG), pdf]), SESSION, None)))
+    (result,) = body["messages"][1]["content"]
+    assert [block["type"] for block in result["content"]] == ["image", "document"]
+
+
+async def test_openai_is_given_pictures_and_documents_by_the_user_after_all_results():
+    pdf = inline(b"%PDF", "document", "application/pdf")
+    content = [{"type": "text", "text": "see"}, inline(PNG), pdf]
+    body = openai_wire.body_of(ModelRequest("m", "", await attached(asked(content), SESSION, None)), "max_tokens")
+    tool, user = body["messages"][-2:]
+    assert tool == {"role": "tool", "tool_call_id": "call_1", "content": "see\n\n[shown below]\n\n[shown below]"}
+    assert user["role"] == "user"
+    assert [part["type"] for part in user["content"]] == ["text", "image_url", "file"]
+    assert user["content"][1]["image_url"]["url"] == f"data:image/png;base64,{b64encode(PNG).decode()}"
