@@ -16,7 +16,7 @@ PNG = b"\x89PNG"
 
 
 def asked(content: Any) -> list[dict[str, Any]]:
-    use = {"type": "tool_use", "id": "call_1", "name": "look", "input": {}}
+    use: dict[str, Any] = {"type": "tool_use", "id": "call_1", "name": "look", "input": {}}
     result = {"type": "tool_result", "tool_use_id": "call_1", "content": content, "is_error": False}
     return [{"role": "assistant", "content": [use]}, {"role": "user", "content": [result]}]
 
