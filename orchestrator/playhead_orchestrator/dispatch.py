@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import cast
 
 import orjson
 from playhead.commands import Heartbeat, ReportStarted, RunTool
-from playhead.ids import CallId, digest
+from playhead.ids import digest
+from playhead.leases import lease_of
 from playhead.session import OpenCall, Session
 
-__all__ = ["Watch", "lease_of", "run_tool"]
+__all__ = ["Watch", "run_tool"]
 
 
 @dataclass(slots=True)
@@ -26,11 +25,6 @@ class Watch:
         """Note a word of a call. Of a `once` call only its own worker's counts: others may ask for it in vain."""
         if self.call.claim is None or report.worker == self.call.worker:
             self.silent_seconds = 0.0
-
-
-def lease_of(key: bytes, call_id: CallId) -> str:
-    """Derive the lease of a call: only its own pool is given it, and only with it a report is believed."""
-    return hmac.new(key, call_id.encode(), sha256).hexdigest()[:32]
 
 
 def run_tool(session: Session, call: OpenCall, *, key: bytes, now: int, trace: str | None) -> RunTool:

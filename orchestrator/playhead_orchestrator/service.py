@@ -7,7 +7,6 @@ ownership: an owner too many is superseded by the log, and one too few is found 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
@@ -27,6 +26,7 @@ from playhead.commands import (
 from playhead.errors import Superseded, Unavailable, Undecodable, UnknownSession
 from playhead.events import Event, wire_name
 from playhead.ids import SessionId
+from playhead.leases import is_lease
 from playhead.queue import Assigned, Member, Message, Revoked
 from playhead.session import Session
 from playhead.telemetry import logger
@@ -34,7 +34,6 @@ from prometheus_client import Counter
 
 from playhead_orchestrator.acting import Setting
 from playhead_orchestrator.catalogue import Catalogue
-from playhead_orchestrator.dispatch import lease_of
 from playhead_orchestrator.letters import DeadLetters
 from playhead_orchestrator.owner import Item, SessionOwner
 from playhead_orchestrator.parts import Agents, OrchestratorParts
@@ -198,7 +197,7 @@ class Orchestrator:
             await self._hear(command, message, member, owners)
 
     async def _hear(self, report: Report, message: Message, member: Member, owners: asyncio.TaskGroup) -> None:
-        if not hmac.compare_digest(report.lease, lease_of(self._parts.lease_key, report.call_id)):
+        if not is_lease(self._parts.lease_key, report.call_id, report.lease):
             await self._set_aside(message, f"the lease of call {report.call_id} is wrong", member)
             return
         known = self._owners.get(report.session)

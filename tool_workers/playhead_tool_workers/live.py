@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from playhead.commands import ReportResult, RunTool
 from playhead.content import Completed
-from playhead.errors import Invalid, Misconfigured
+from playhead.errors import Misconfigured
 from playhead.events import Json
-from playhead.ids import CallId, SessionId
+from playhead.leases import read_ticket
 from playhead.tools import ToolFailed
 
 from playhead_tool_workers.outcome import Failed, Try, failed, returned
@@ -94,7 +94,7 @@ class LiveTry:
 
     async def deliver(self, ticket: str, output: object, error: str | None) -> None:
         """Report the result of the pending call that a ticket is for. Raises `Invalid` for what is no ticket."""
-        session, call_id, lease = _read(ticket)
+        session, call_id, lease = read_ticket(ticket)
         came: Try = returned(output, self._reaching.output_bytes_max)
         if error is not None:
             came = failed(ToolFailed(error), retryable=False)
@@ -110,11 +110,3 @@ class LiveTry:
 def ticket_of(command: RunTool) -> str:
     """Give what entitles to give the result of a call: where it goes, and the lease that proves the right to."""
     return f"{command.session}.{command.call_id}.{command.lease}"
-
-
-def _read(ticket: str) -> tuple[SessionId, CallId, str]:
-    session, _, rest = ticket.partition(".")
-    call_id, _, lease = rest.partition(".")
-    if not session.startswith("ses_") or not call_id.startswith("call_") or not lease:
-        raise Invalid(ticket[:20], "this is no ticket: hand on what `ToolContext.ticket` gave, unchanged")
-    return SessionId(session), CallId(call_id), lease
