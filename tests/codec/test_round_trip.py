@@ -163,7 +163,8 @@ def test_which_fields_hold_json_text_is_known_by_their_names_on_the_wire():
         "ToolCall": ["input"],
         "ToolResultChunk": ["output"],
         "ToolResult": ["output"],
-        "QuestionAsked": ["content", "schema"],
+        "ToolResultLate": ["output"],
+        "QuestionAsked": ["content", "schema", "state"],
         "QuestionAnswered": ["content"],
     }
 

@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import orjson
-from playhead.commands import CancelRun, CloseSession, ReportResult, ReportStarted, Say, StartSession
+from playhead.commands import (
+    AnswerQuestion,
+    CallTool,
+    CancelRun,
+    CloseSession,
+    ReportPending,
+    ReportQuestion,
+    ReportResult,
+    ReportStarted,
+    Say,
+    StartSession,
+)
 from playhead.events import Budget, Event, Failure, Json, Usage
 from playhead.ids import CallId, SessionId, call_id, message_id, run_id
 from playhead.session import (
@@ -19,6 +30,7 @@ from playhead.session import (
     Run,
     Session,
     Snapshot,
+    TakeOver,
     apply,
     decide,
     empty,
@@ -105,6 +117,10 @@ class Driven:
         error = Failure(code, f"it said {code}")
         return self.give(Broke(run.run_id, run.step, run.attempt, error, retryable, after))
 
+    def driven_by(self, owner: str) -> tuple[Event, ...]:
+        """Let another owner take over."""
+        return self.give(TakeOver(owner))
+
     def result(
         self, index: int = 0, *, status: str = "ok", output: str = '"done"', report: str = "r"
     ) -> tuple[Event, ...]:
@@ -125,14 +141,17 @@ def blocks(said: str | None) -> Json | None:
 
 def answered(run: Run, text: str = "", calls: Sequence[str] = (), refused: Sequence[str] = ()) -> Answered:
     """Make the answer of a run's model call in flight, its message and calls as the orchestrator makes them."""
+    ids = [call_id(SESSION, run.run_id, run.step, index) for index in range(len(calls) + len(refused))]
     planned = tuple(
         PlannedCall(
-            call_id(SESSION, run.run_id, run.step, index),
+            ids[index],
             name,
             Json("{}"),
-            "read",
+            name if name in ("once", "write") else "once" if name == "reconciled" else "read",
             "pool",
             None if index < len(calls) else f"there is no tool named {name}",
+            waits_for=tuple(ids[:index]) if name == "after" else (),
+            reconciles=name == "reconciled",
         )
         for index, name in enumerate((*calls, *refused))
     )
@@ -145,8 +164,29 @@ def answered(run: Run, text: str = "", calls: Sequence[str] = (), refused: Seque
     return Answered(*place, message, text, planned, USAGE, "tool_use" if planned else "end_turn", 12)
 
 
-def started(call: CallId, report: str) -> Reported:
-    return Reported(ReportStarted(report, SESSION, call, "lease", "worker-1"))
+def started(call: CallId, report: str, worker: str = "worker-1", *, claim: bool = False) -> Reported:
+    return Reported(ReportStarted(report, SESSION, call, "lease", worker, claim))
+
+
+def deferred(call: CallId, report: str, seconds: int = 60) -> Reported:
+    return Reported(ReportPending(report, SESSION, call, "lease", seconds * 1000, "later"))
+
+
+def asks(call: CallId, report: str, question: str = "q_1", state: str | None = '{"n":1}') -> Reported:
+    kept = None if state is None else Json(state)
+    return Reported(ReportQuestion(report, SESSION, call, "lease", question, Json('"really?"'), None, kept))
+
+
+def answers(question: str, request: str = "answer", content: str = '"yes"') -> Asked:
+    return Asked(AnswerQuestion(request, SESSION, question, Json(content), "somebody"), OWNER)
+
+
+def by_hand(name: str = "read", *, refusal: str | None = None, request: str = "call") -> Asked:
+    """Make the request for a call by hand, planned as the orchestrator plans it."""
+    message = message_id(SESSION, request)
+    run = run_id(SESSION, message)
+    planned = PlannedCall(call_id(SESSION, run, 0, 0), name, Json('{"a":1}'), name, "pool", refusal)
+    return Asked(CallTool(request, SESSION, message, run, name, Json('{"a":1}')), OWNER, planned=planned)
 
 
 def result(call: CallId, report: str, status: str = "ok", output: str = '"done"') -> Reported:

@@ -18,6 +18,8 @@ from playhead.events import (
     ModelCallFailed,
     ModelCallStarted,
     OwnerChanged,
+    QuestionAnswered,
+    QuestionAsked,
     RunCancelled,
     RunCompleted,
     RunFailed,
@@ -28,14 +30,16 @@ from playhead.events import (
     Thinking,
     ToolCall,
     ToolInputDelta,
+    ToolPending,
     ToolProgress,
     ToolResult,
     ToolResultChunk,
+    ToolResultLate,
     ToolRetry,
     ToolStarted,
     UserMessage,
 )
-from playhead.session import Session, pending
+from playhead.session import AwaitResult, Dispatch, GiveUp, Session, WatchCall, pending
 
 Place = tuple[str, int, int]
 
@@ -52,18 +56,25 @@ class Audit:
     calling: bool = False
     completed: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
     open_calls: dict[str, Place] = field(default_factory=dict[str, Place])
+    effects: dict[str, str] = field(default_factory=dict[str, str])
+    blocked: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    begun: set[str] = field(default_factory=set[str])
+    outside: set[str] = field(default_factory=set[str])
+    asking: dict[str, str] = field(default_factory=dict[str, str])
+    by_hand: set[str] = field(default_factory=set[str])
+    failed: dict[str, Place] = field(default_factory=dict[str, Place])
     settled: set[str] = field(default_factory=set[str])
     calls_run: int = 0
     tokens: int = 0
     epoch: int = 0
     last: Event | None = None
 
-    def read(self, event: Event) -> None:  # noqa: C901 - one arm an event
+    def read(self, event: Event) -> None:  # noqa: C901, PLR0912 - one arm an event
         """Check one event. Raises `AssertionError`."""
         assert not isinstance(self.last, SessionClosed), f"{event} after the session was closed"
         assert (self.last is None) == isinstance(event, SessionStarted), "a log begins with its session, once"
         run = getattr(event, "run_id", None)
-        assert run not in self.ended, f"{event} after its run has ended"
+        assert run not in self.ended or isinstance(event, ToolResultLate), f"{event} after its run has ended"
         match event:
             case SessionStarted():
                 pass
@@ -89,13 +100,44 @@ class Audit:
                 assert event.call_id in self.open_calls, "a result without a call, or a second one"
                 assert self.open_calls.pop(event.call_id) == place_of(event)
                 self.settled.add(event.call_id)
-                self.calls_run += event.status != "denied"
+                self.outside.discard(event.call_id)
+                self.asking.pop(event.call_id, None)
+                if event.status not in ("ok", "fallback"):
+                    self.failed[event.call_id] = place_of(event)
+                self.calls_run += event.status != "denied" and event.call_id not in self.by_hand
                 self._check_calls()
-            case ToolStarted() | ToolProgress() | ToolResultChunk() | ToolRetry():
+            case ToolResultLate():
+                assert self.failed[event.call_id] == place_of(event), "something came late of a call that had worked"
+                if event.status in ("ok", "fallback"):
+                    del self.failed[event.call_id]
+            case ToolStarted() | ToolProgress() | ToolResultChunk() | ToolRetry() | ToolPending():
                 assert self.open_calls[event.call_id] == place_of(event), "a report about a call that is not open"
+                self._reported(event)
+            case QuestionAsked(call_id=str(call)):
+                assert self.open_calls[call] == place_of(event) and call not in self.asking, "two questions at once"
+                self.asking[call] = event.question_id
+                self.begun.discard(call)
+            case QuestionAnswered():
+                calls = [call for call, question in self.asking.items() if question == event.question_id]
+                assert len(calls) == 1, "an answer to nothing that was asked"
+                del self.asking[calls[0]]
             case _:
                 assert run is None or run == self.going
         self.last = event
+
+    def _reported(self, event: ToolStarted | ToolProgress | ToolResultChunk | ToolRetry | ToolPending) -> None:
+        call = event.call_id
+        match event:
+            case ToolStarted() if self.effects[call] == "once":
+                assert call not in self.begun, "a call that starts once started again"
+                self.begun.add(call)
+            case ToolRetry(delivery=int()):
+                assert call in self.begun or self.effects[call] != "once", "a call was lost that nobody had"
+                self.begun.discard(call)  # from here on it is only looked into
+            case ToolPending():
+                self.outside.add(call)
+            case _:
+                pass
 
     def _run_started(self, event: RunStarted) -> None:
         assert self.going is None, "two runs at once"
@@ -138,10 +180,16 @@ class Audit:
         self.attempt, self.calling = place_of(event), True
 
     def _tool_called(self, event: ToolCall) -> None:
-        assert self.attempt == place_of(event) and not self.calling
-        assert (event.run_id, event.step) in self.completed, "a call before its message"
+        if event.step == 0:
+            assert self.attempt is None and event.run_id == self.going, "a call by hand in the middle of a run"
+            self.by_hand.add(event.call_id)
+        else:
+            assert self.attempt == place_of(event) and not self.calling
+            assert (event.run_id, event.step) in self.completed, "a call before its message"
         assert event.call_id not in self.settled and event.call_id not in self.open_calls, "a call happens once"
         self.open_calls[event.call_id] = place_of(event)
+        self.effects[event.call_id] = event.effect
+        self.blocked[event.call_id] = set(event.waits_for)
 
     def _check_calls(self) -> None:
         assert self.budget.calls is None or self.calls_run <= self.budget.calls, "past the budget of calls"
@@ -161,22 +209,41 @@ def audit(events: Sequence[Event], session: Session, budget: Budget) -> Audit:
     assert [one.run_id for one in session.waiting] == found.waiting
     assert set(session.runs) == set(found.ended)
     assert {call.call_id for call in session.open_calls} == set(found.open_calls)
-    assert budget.calls is None or len(found.open_calls) + found.calls_run <= budget.calls or run is None
-    assert bool(pending(session)) == (run is not None), "something is pending exactly while a run is going"
+    made = len(found.open_calls.keys() - found.by_hand) + found.calls_run
+    assert budget.calls is None or made <= budget.calls or run is None
+    check_effects(found, session)
     assert run is not None or not session.waiting, "a message waits and nothing goes on"
     assert session.epoch == found.epoch
     assert session.closed == isinstance(found.last, SessionClosed)
-    check_conversation(session)
+    check_conversation(session, found.by_hand)
     return found
 
 
-def check_conversation(session: Session) -> None:
+def check_effects(found: Audit, session: Session) -> None:
+    """Check what is to be done, and what the session says that it is doing. Raises `AssertionError`."""
+    effects = pending(session)
+    free = {call for call in found.open_calls if not found.blocked[call] & found.open_calls.keys()}
+    about = {
+        effect.call.call_id for effect in effects if isinstance(effect, Dispatch | WatchCall | AwaitResult | GiveUp)
+    }
+    assert about == free - found.asking.keys(), "every call that nothing holds up is seen to, and no other"
+    waits = bool(free) and free <= found.asking.keys() | found.outside
+    going = found.going is not None
+    only_users = bool(found.open_calls) and free <= found.asking.keys() and session.budget.wall_seconds is None
+    assert bool(effects) == (going and not only_users), "something is pending exactly while a run is going"
+    status = "closed" if session.closed else "waiting" if waits else "running" if going else "idle"
+    assert session.status == status
+
+
+def check_conversation(session: Session, by_hand: set[str]) -> None:
     """Check that a provider would take the conversation: every tool use is answered before anything else is said."""
     owed: list[str] = []
     for message in session.messages:
         content = orjson.loads(message.content)
         if message.role == "tool":
             assert content["type"] == "tool_result"
+            if content["tool_use_id"] in by_hand:
+                continue  # no model asked for it, and none is told
             assert content["tool_use_id"] in owed, "a result that nothing asked for, or a second one"
             owed.remove(content["tool_use_id"])
             continue
@@ -184,4 +251,4 @@ def check_conversation(session: Session) -> None:
         if message.role == "assistant":
             owed = [block["id"] for block in content if block["type"] == "tool_use"]
             assert len(owed) == len(set(owed))
-    assert sorted(owed) == sorted(call.call_id for call in session.open_calls)
+    assert sorted(owed) == sorted(call.call_id for call in session.open_calls if call.call_id not in by_hand)

@@ -31,17 +31,22 @@ from playhead.events import (
     Stamped,
     TextDelta,
     Thinking,
+    ToolCall,
     ToolInputDelta,
 )
 from playhead.ids import CallId, RunId, Seq
 from playhead.session import (
     Answered,
     Asked,
+    AwaitResult,
     Broke,
     Calling,
     CallModel,
     Dispatch,
+    Expired,
+    FellSilent,
     GaveUp,
+    GiveUp,
     Input,
     OutOfTime,
     Reported,
@@ -51,6 +56,7 @@ from playhead.session import (
     Spoke,
     TakeOver,
     WaitForRetry,
+    WatchCall,
     WatchTime,
     apply,
     decide,
@@ -60,12 +66,28 @@ from playhead.session import (
 )
 
 from tests.codec.strategies import ANY_EVENT
-from tests.session.driving import OWNER, SESSION, Driven, answered, blocks, cause_of, result, say, started
+from tests.session.driving import (
+    OWNER,
+    SESSION,
+    Driven,
+    answered,
+    answers,
+    asks,
+    blocks,
+    by_hand,
+    cause_of,
+    deferred,
+    result,
+    say,
+    started,
+)
 from tests.session.invariants import audit
 
 Drawn = TypeVar("Drawn")
 
 TEXTS = st.sampled_from(["one", "two", "three", "four", "five", "six"])
+QUESTIONS = st.sampled_from(["q_1", "q_2", "q_3"])
+WORKERS = st.sampled_from(["worker-1", "worker-2", "worker-3"])
 MODES = st.sampled_from(["queue", "interrupt", "reject"])
 SAID = st.sampled_from([None, None, "half a sentence"])
 BUDGETS = st.builds(
@@ -75,6 +97,7 @@ BUDGETS = st.builds(
     st.none() | st.integers(1, 60),
     st.none() | st.integers(1, 100),
 )
+TOOLS = st.sampled_from(["read", "write", "once", "reconciled", "after"])
 AGENTS = ["helper", "helper", "helper", None]
 STEPS_TO_THE_END_MAX = 200
 
@@ -119,7 +142,7 @@ class Sessions(RuleBasedStateMachine):
         return (self.a_run(data), data.draw(st.integers(0, 3)), data.draw(st.integers(0, 3)))
 
     def a_call(self, data: st.DataObject) -> CallId:
-        ever = [event.call_id for event in self.driven.events if hasattr(event, "call_id")]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType] - just looked
+        ever = [event.call_id for event in self.driven.events if isinstance(event, ToolCall)]
         still = [call.call_id for call in self.driven.session.open_calls]
         return self.one_of(data, [CallId("call_unknown"), *ever, *still * 3])
 
@@ -148,6 +171,11 @@ class Sessions(RuleBasedStateMachine):
     def cancel_all(self, number: int, said: str | None) -> None:
         self.give(self.asked(CancelRun(f"cancel-{number}", SESSION, None, "user"), said=said))
 
+    @precondition(lambda self: len(self.driven.events) < 6)
+    @rule(name=st.sampled_from(["read", "write", "once"]), refusal=st.none() | st.just("no such tool"))
+    def call_by_hand(self, name: str, refusal: str | None) -> None:
+        self.give(by_hand(name, refusal=refusal))
+
     @rule(sure=st.integers(0, 9), said=SAID)
     def close(self, sure: int, said: str | None) -> None:
         if sure == 0:
@@ -172,9 +200,9 @@ class Sessions(RuleBasedStateMachine):
         self.give(Spoke(tuple(pieces)))
 
     @precondition(lambda self: self.driven.session.run is not None)
-    @rule(calls=st.integers(0, 3), refused=st.integers(0, 2))
-    def answer(self, calls: int, refused: int) -> None:
-        self.give(answered(self.driven.run, "hello", ["tool"] * calls, ["no_tool"] * refused))
+    @rule(calls=st.lists(TOOLS, max_size=3), refused=st.integers(0, 2))
+    def answer(self, calls: list[str], refused: int) -> None:
+        self.give(answered(self.driven.run, "hello", calls, ["no_tool"] * refused))
 
     @rule(data=st.data(), retryable=st.booleans(), after=st.none() | st.integers(-5, 100_000))
     def break_(self, data: st.DataObject, retryable: bool, after: int | None) -> None:
@@ -211,9 +239,34 @@ class Sessions(RuleBasedStateMachine):
                 ReportProgress(*place, 0.5),
                 ReportChunk(*place, Json("[1]")),
                 ReportRetry(*place, 1, 100, Failure("e", "m")),
+                deferred(place[2], place[0], seconds=data.draw(st.integers(0, 60))).report,
+                asks(place[2], place[0], data.draw(QUESTIONS)).report,
+                started(place[2], place[0], data.draw(WORKERS), claim=True).report,
             ],
         )
         self.give(Reported(report))
+
+    @precondition(lambda self: self.driven.session.unheard)
+    @rule(data=st.data(), status=st.sampled_from(["ok", "error", "cancelled"]))
+    def come_late(self, data: st.DataObject, status: str) -> None:
+        self.reports += 1
+        call = self.one_of(data, sorted(self.driven.session.unheard))
+        self.give(result(call, f"report-{self.reports}", status))
+
+    @precondition(lambda self: any(call.worker for call in self.driven.session.open_calls))
+    @rule(data=st.data())
+    def fall_silent(self, data: st.DataObject) -> None:
+        self.driven.give(FellSilent(self.a_call(data)))  # told again it may be of the next worker
+
+    @precondition(lambda self: any(call.pending for call in self.driven.session.open_calls))
+    @rule(data=st.data())
+    def expire(self, data: st.DataObject) -> None:
+        self.give(Expired(self.a_call(data)))
+
+    @precondition(lambda self: any(call.question for call in self.driven.session.open_calls))
+    @rule(question=QUESTIONS, number=st.integers(0, 10_000))
+    def answer_question(self, question: str, number: int) -> None:
+        self.driven.give(answers(question, f"answer-{number}"))  # the same answer may be one to the next question
 
     @precondition(lambda self: len(self.driven.events) % 3 == 0)
     @rule(data=st.data())
@@ -257,10 +310,13 @@ class Sessions(RuleBasedStateMachine):
         assert found.going is None and not found.waiting
 
 
-def finish(driven: Driven) -> None:
+def finish(driven: Driven) -> None:  # noqa: C901 - one arm an effect
     """Do what is pending, without any fault, until nothing is."""
     for number in range(STEPS_TO_THE_END_MAX):
         effects = pending(driven.session)
+        for question in [call.question for call in driven.session.open_calls if call.question]:
+            assert driven.give(answers(question, f"last-{number}-{question}"))
+            effects = pending(driven.session)
         if not effects:
             return
         for effect in effects:
@@ -273,6 +329,13 @@ def finish(driven: Driven) -> None:
                     assert driven.give(RetryDue(run_id, step, attempt))
                 case Dispatch(call):
                     assert driven.give(result(call.call_id, f"last-{number}-{call.call_id}"))
+                case WatchCall(call):
+                    assert driven.give(FellSilent(call.call_id))
+                case AwaitResult(call, until):
+                    driven.now = max(driven.now, until)
+                    assert driven.give(Expired(call.call_id))
+                case GiveUp(call, message):
+                    assert driven.give(GaveUp(call.call_id, message))
                 case WatchTime(_, until):
                     assert until > 0
     raise AssertionError("it does not come to an end")

@@ -316,13 +316,15 @@ def test_cancelling_keeps_what_was_said():
     assert conversation(driven)[-1] == ("assistant", [{"type": "text", "text": "half a"}])
 
 
-def test_cancelling_ends_open_calls_and_a_late_result_changes_nothing():
+def test_cancelling_ends_open_calls_and_a_late_result_is_only_recorded():
     """protocol:P15"""
     driven = begun("one")
     driven.answer(calls=["slow"])
     call = driven.session.open_calls[0].call_id
     assert kinds(driven.cancel("one")) == ["ToolResult", "RunCancelled"]
-    assert driven.give(result(call, "late")) == ()
+    messages = driven.session.messages
+    assert kinds(driven.give(result(call, "late"))) == ["ToolResultLate"]
+    assert driven.give(result(call, "late")) == () and driven.session.messages == messages
     assert pending(driven.session) == ()
 
 

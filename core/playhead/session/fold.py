@@ -61,6 +61,29 @@ __all__ = ["SUCCEEDED", "apply", "fold"]
 
 SUCCEEDED = frozenset({"ok", "fallback"})
 
+Changing = (
+    SessionStarted
+    | OwnerChanged
+    | UserMessage
+    | RunStarted
+    | RunCompleted
+    | RunFailed
+    | RunCancelled
+    | ModelCallStarted
+    | ModelCallCompleted
+    | ModelCallFailed
+    | ModelCallAbandoned
+    | ToolCall
+    | ApprovalRequested
+    | ApprovalGiven
+    | QuestionAsked
+    | QuestionAnswered
+    | GuardrailTripped
+    | FinalResponse
+    | SessionClosed
+)
+"""The events that are not about a call that runs: they count as activity of the session."""
+
 UNHEARD_MAX = 256
 """How many calls that ended without having worked are remembered, for what comes of them late."""
 
@@ -70,7 +93,7 @@ def fold(session: Session, stamped: Stamped) -> Session:
     return apply(session, stamped.event, at=stamped.stamp.at, cause=stamped.stamp.cause)
 
 
-def apply(session: Session, event: Event, *, at: int, cause: str | None) -> Session:  # noqa: C901, PLR0912, PLR0915
+def apply(session: Session, event: Event, *, at: int, cause: str | None) -> Session:
     """Advance the session by an event that happened `at` (microseconds) because of the input `cause`."""
     match event:
         case TextDelta() | Thinking() | ToolInputDelta():
@@ -82,8 +105,16 @@ def apply(session: Session, event: Event, *, at: int, cause: str | None) -> Sess
             return _tool_returned(session, event, cause)
         case ToolResultLate():
             return _came_late(session, event, cause)
+        case _:
+            session = _changed(session, event, at, cause)
+    seen = session.seen if cause is None else session.seen | {cause}
+    return replace(session, seen=seen, updated_at=at)
+
+
+def _changed(session: Session, event: Changing, at: int, cause: str | None) -> Session:  # noqa: C901, PLR0912
+    match event:
         case SessionStarted():
-            session = replace(
+            return replace(
                 session,
                 agent=event.agent,
                 agent_version=event.agent_version,
@@ -93,37 +124,35 @@ def apply(session: Session, event: Event, *, at: int, cause: str | None) -> Sess
                 created_at=at,
             )
         case OwnerChanged():
-            session = replace(session, epoch=event.epoch, owner=event.owner)
+            return replace(session, epoch=event.epoch, owner=event.owner)
         case UserMessage():
             waiting = Waiting(event.run_id, event.message_id, event.content)
-            session = replace(session, waiting=(*session.waiting, waiting))
+            return replace(session, waiting=(*session.waiting, waiting))
         case RunStarted():
-            session = _run_started(session, event, at)
+            return _run_started(session, event, at)
         case RunCompleted():
-            session = _run_ended(session, event.run_id, RunEnd("completed", session.texts.get(event.run_id)))
+            return _run_ended(session, event.run_id, RunEnd("completed", session.texts.get(event.run_id)))
         case RunFailed():
-            session = _run_ended(session, event.run_id, RunEnd("failed", error=event.error))
+            return _run_ended(session, event.run_id, RunEnd("failed", error=event.error))
         case RunCancelled():
-            session = _run_ended(session, event.run_id, RunEnd("cancelled"))
+            return _run_ended(session, event.run_id, RunEnd("cancelled"))
         case ModelCallStarted() | ModelCallFailed() | ModelCallAbandoned() | ModelCallCompleted():
-            session = _model_call(session, event, at)
+            return _model_call(session, event, at)
         case ToolCall():
-            session = _tool_called(session, event)
-        case FinalResponse():
-            session = replace(session, texts=MappingProxyType({**session.texts, event.run_id: event.text}))
-        case SessionClosed():
-            session = replace(session, closed=True)
+            return _tool_called(session, event)
         case QuestionAsked():
-            session = _asked(session, event, cause)
+            return _asked(session, event, cause)
         case QuestionAnswered():
-            session = _answered(session, event)
+            return _answered(session, event)
+        case FinalResponse():
+            return replace(session, texts=MappingProxyType({**session.texts, event.run_id: event.text}))
+        case SessionClosed():
+            return replace(session, closed=True)
         case ApprovalRequested() | ApprovalGiven() | GuardrailTripped():
             # Part of the vocabulary, so that logs which hold them can be read; nothing here waits on them yet.
-            pass
+            return session
         case _:
             assert_never(event)
-    seen = session.seen if cause is None else session.seen | {cause}
-    return replace(session, seen=seen, updated_at=at)
 
 
 def _run_started(session: Session, event: RunStarted, at: int) -> Session:
@@ -222,8 +251,9 @@ def _asked(session: Session, event: QuestionAsked, cause: str | None) -> Session
     state = event.state or Json("null")
 
     def changed(call: OpenCall) -> OpenCall:
-        # What the call left behind waits where the answer will be put.
-        return replace(_noted(call, cause), worker=None, question=event.question_id, answer=state)
+        # What the call left behind waits where the answer will be put. A `once` call that asks has come to an orderly
+        # end: it may be begun once more, with the answer.
+        return replace(_noted(call, cause), worker=None, claim=None, question=event.question_id, answer=state)
 
     return _with_call(session, event.call_id, changed)
 
@@ -278,7 +308,9 @@ def _came_late(session: Session, event: ToolResultLate, cause: str | None) -> Se
 
 def _unheard(session: Session, event: ToolResult | ToolResultLate, cause: str | None) -> Session:
     rest = [(call, ended) for call, ended in session.unheard.items() if call != event.call_id]
-    ended = Ended(event.run_id, event.step, event.attempt, cause)
+    known = session.unheard.get(event.call_id)
+    causes = frozenset[str]() if known is None else known.causes
+    ended = Ended(event.run_id, event.step, event.attempt, causes if cause is None else causes | {cause})
     unheard = dict([*rest, (event.call_id, ended)][-UNHEARD_MAX:])
     return replace(session, unheard=MappingProxyType(unheard))
 

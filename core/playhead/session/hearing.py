@@ -111,16 +111,14 @@ def gave_up(plan: Plan, call_id: CallId, message: str) -> None:
 
 def _question(plan: Plan, call: OpenCall, report: ReportQuestion) -> None:
     place = (call.run_id, call.step, call.attempt)
-    if call.effect == "once":  # to answer would mean to start it again
-        _end(plan, call, "error", "a tool of effect `once` cannot ask questions: it would have to start twice")
-    elif call.question is None:
+    if call.question is None:
         plan.add(QuestionAsked(*place, report.question_id, report.content, report.schema, call.call_id, report.state))
 
 
 def _came_late(plan: Plan, report: ReportResult) -> None:
     """Record what came of a call that had ended without: for people, since the model was told otherwise."""
     ended = plan.session.unheard.get(report.call_id)
-    if ended is None or ended.cause == report.report_id or report.status == "cancelled" or plan.session.closed:
+    if ended is None or report.report_id in ended.causes or report.status == "cancelled" or plan.session.closed:
         return
     place = (ended.run_id, ended.step, ended.attempt, report.call_id)
     plan.add(ToolResultLate(*place, report.status, report.output, report.elapsed_ms))

@@ -85,12 +85,15 @@ class OpenCall:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Where a call was that ended without having worked, and what ended it: something may come of it after all."""
+    """Where a call was that ended without having worked: something may come of it after all.
+
+    `causes` are the ids of the reports of it that are in the log.
+    """
 
     run_id: RunId
     step: int
     attempt: int
-    cause: str | None
+    causes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
