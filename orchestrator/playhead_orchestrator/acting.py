@@ -115,7 +115,8 @@ class Acts:
         reply: Grant | StopTool = StopTool(asked.call_id, "nobody waits for the call any more")
         if call is not None and may_start(call, asked.report_id):
             reply = Grant(asked.call_id, asked.report_id)
-        elif call is not None and call.claim is not None:
+        elif call is not None and call.claim not in (None, asked.report_id):
+            assert call.claim is not None
             reply = Grant(asked.call_id, call.claim)  # given to another: not even that it runs may be disturbed
         self._tasks.create_task(self._say(asked.pool, reply))
 

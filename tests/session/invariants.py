@@ -128,12 +128,14 @@ class Audit:
     def _reported(self, event: ToolStarted | ToolProgress | ToolResultChunk | ToolRetry | ToolPending) -> None:
         call = event.call_id
         match event:
-            case ToolStarted() if self.effects[call] == "once":
-                assert call not in self.begun, "a call that starts once started again"
+            case ToolStarted():
+                assert call not in self.asking and call not in self.outside, "nobody was to run it"
+                assert self.effects[call] != "once" or call not in self.begun, "a call that starts once started again"
                 self.begun.add(call)
             case ToolRetry(delivery=int()):
-                assert call in self.begun or self.effects[call] != "once", "a call was lost that nobody had"
-                self.begun.discard(call)  # from here on it is only looked into
+                assert call in self.begun and call not in self.outside, "a call was lost that nobody had"
+                if self.effects[call] != "once":  # which from here on is only looked into
+                    self.begun.discard(call)
             case ToolPending():
                 self.outside.add(call)
             case _:

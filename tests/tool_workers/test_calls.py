@@ -494,8 +494,8 @@ async def test_a_tool_that_ignores_its_cancellation_is_reported_without_it() -> 
         call = await shop.ask("stubborn")
         assert (await shop.result(call)).status == "timeout"
         release.set()
-        reports = await shop.settled(call, "echo")
-    assert kinds(reports) == ["ReportStarted", "ReportResult"]
+        late = await shop.late(call)
+    assert (late.status, late.output) == ("ok", '"late"')
 
 
 async def test_a_thread_that_takes_too_long_is_reported_at_once_and_told_to_stop() -> None:
@@ -516,5 +516,7 @@ async def test_a_thread_that_takes_too_long_is_reported_at_once_and_told_to_stop
         call = await shop.ask("stubborn")
         assert (await shop.result(call)).status == "timeout"
         await within(asyncio.to_thread(told.wait, PATIENCE_SECONDS))
+        late = await shop.late(call)
         reports = await shop.settled(call, "echo")
-    assert kinds(reports) == ["ReportStarted", "ReportResult"]
+    assert (late.status, late.output) == ("ok", '"late"')
+    assert kinds(reports) == ["ReportStarted", "ReportResult", "ReportResult"], "and no progress, and no part of it"

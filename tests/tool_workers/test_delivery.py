@@ -175,15 +175,6 @@ async def test_a_call_of_a_tool_that_the_pool_does_not_have_is_an_error() -> Non
     assert json.loads(result.output) == {"type": "UnknownTool", "message": "pool default has no tool named ehco"}
 
 
-async def test_a_call_that_must_not_start_twice_is_refused_by_a_worker_that_cannot_see_to_it() -> None:
-    gate, shop = Gate(), Workshop()
-    async with shop.worker(gate.tool):
-        result = await shop.result(await shop.send(shop.call("gate", {}, effect="once")))
-    assert result.status == "error"
-    assert "cannot keep the promise of effect 'once'" in result.output
-    assert gate.entered.total() == 0
-
-
 @pytest.mark.parametrize("poison", ["bytes", "command"])
 async def test_a_record_that_makes_no_sense_is_set_aside_and_stops_nothing(poison: str) -> None:
     shop = Workshop()

@@ -9,15 +9,29 @@ import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Literal, TypeVar
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
 
 from playhead.adapters.memory import MemoryQueue
+from playhead.archive import Archive
 from playhead.codec import Codec
-from playhead.commands import Command, Heartbeat, Report, ReportResult, RunTool, StopTool
+from playhead.commands import (
+    Command,
+    DeadLetter,
+    Grant,
+    Heartbeat,
+    Report,
+    ReportResult,
+    ReportStarted,
+    RunTool,
+    StopTool,
+)
 from playhead.errors import Unavailable
 from playhead.events import Json
 from playhead.ids import CallId, RunId, SessionId, digest
+from playhead.lifespan import Lifespan
 from playhead.queue import Delivery, Member, Message, Queue, Topics, TopicSpec
+from playhead.redaction import Redactor
 from playhead.telemetry import Telemetry
 from playhead.tools import Tool
 from playhead_tool_workers.limits import WorkerLimits
@@ -45,9 +59,19 @@ _numbers = itertools.count()
 class Workshop:
     """The store, and what a test does with it."""
 
-    def __init__(self, queue: Queue | None = None) -> None:
+    def __init__(
+        self,
+        queue: Queue | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
+        archive: Archive | None = None,
+        partitions: int = 4,
+    ) -> None:
         self.queue: Queue = queue or MemoryQueue(grace_seconds=1.0)
-        self.topics, self.codec, self.telemetry = Topics(pool_partitions=4), Codec(), Telemetry()
+        self.topics, self.codec, self.telemetry = Topics(pool_partitions=partitions), Codec(), Telemetry()
+        self.redactor = Redactor()
+        self._environment = environment or {}
+        self._archive = archive
 
     def parts(self) -> WorkerParts:
         """Give what workers here are made of."""
@@ -58,6 +82,9 @@ class Workshop:
             telemetry=self.telemetry,
             clock=lambda: time.time_ns() // 1000,
             entropy=lambda: os.urandom(16),
+            redactor=self.redactor,
+            environment=self._environment,
+            archive=self._archive,
         )
 
     @asynccontextmanager
@@ -68,9 +95,10 @@ class Workshop:
         concurrency: int = 8,
         limits: WorkerLimits = QUICK,
         name: str = "first",
+        lifespan: Lifespan | None = None,
     ) -> AsyncGenerator[Worker]:
         """Run a worker; leaving the block tells it to stop and waits until it has."""
-        worker = Worker(self.parts(), tools, pool, concurrency=concurrency, limits=limits, name=name)
+        worker = Worker(self.parts(), tools, pool, concurrency=concurrency, limits=limits, name=name, lifespan=lifespan)
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(worker.serve(stop))
@@ -81,10 +109,10 @@ class Workshop:
                 stop.set()
                 await within(serving)
 
-    def call(self, tool: str, arguments: Mapping[str, object], effect: str = "read") -> RunTool:
-        """Make a call, without sending it."""
+    def call(self, tool: str, arguments: Mapping[str, object], effect: str = "read", **more: Any) -> RunTool:
+        """Make a call, without sending it. `more` are other fields of it."""
         number = next(_numbers)
-        return RunTool(
+        made = RunTool(
             session=SESSION,
             run_id=RunId(f"run_{digest('run')}"),
             call_id=CallId(f"call_{digest(str(number))}"),
@@ -96,11 +124,12 @@ class Workshop:
             idempotency_key=f"key-{number}",
             dispatched_at=time.time_ns() // 1000,
         )
+        return replace(made, **more)
 
     async def send(self, call: RunTool, pool: str = "default") -> RunTool:
         """Hand a call to a pool."""
         await self.queue.prepare(self.topics.tools(pool))
-        await self.queue.publish(self.topics.tools(pool).name, call.call_id, self.codec.encode(call))
+        await self.queue.publish(self.topics.tools(pool).name, call.key or call.call_id, self.codec.encode(call))
         return call
 
     async def ask(self, tool: str, **arguments: object) -> RunTool:
@@ -115,6 +144,31 @@ class Workshop:
         """Say that nobody waits for a call any more."""
         command = self.codec.encode(StopTool(call.call_id, reason))
         await self.queue.publish(self.topics.control(pool).name, call.call_id, command)
+
+    async def asked(self, call: RunTool, times: int = 1) -> ReportStarted:
+        """Wait until a worker has asked so often whether it may run a call; give the last time."""
+
+        def enough(seen: Sequence[Report]) -> bool:
+            return len(claims(seen)) >= times
+
+        return claims(await self.reports(call, enough))[times - 1]
+
+    async def grant(self, call: RunTool, claim: str, pool: str = "default") -> None:
+        """Say who may run a call."""
+        await self.queue.publish(
+            self.topics.control(pool).name, call.call_id, self.codec.encode(Grant(call.call_id, claim))
+        )
+
+    async def late(self, call: RunTool) -> ReportResult:
+        """Wait for what comes of a call after its end."""
+        seen = await self.reports(call, lambda seen: any(isinstance(one, ReportResult) and one.late for one in seen))
+        return next(one for one in seen if isinstance(one, ReportResult) and one.late)
+
+    async def letters(self, count: int) -> list[DeadLetter]:
+        """Wait for so many dead letters."""
+        name = self.topics.deadletter.name
+        read = await self.read(name, lambda seen: sum(isinstance(one, DeadLetter) for one in seen) >= count)
+        return [one for one in read if isinstance(one, DeadLetter)]
 
     async def result(self, call: RunTool) -> ReportResult:
         """Wait for a call's result."""
@@ -132,6 +186,12 @@ class Workshop:
         later = await self.run(tool, **arguments)
         read = await self.read(self.topics.results.name, lambda seen: later in seen)
         return [report for report in reports_of(call, read) if not isinstance(report, Heartbeat)]
+
+    async def settled_without(self, call: RunTool, tool: str, **arguments: object) -> list[Report]:
+        """Give all reports of a call that has no result, once a later call of `tool` has run its course."""
+        later = await self.run(tool, **arguments)
+        read = await self.read(self.topics.results.name, lambda seen: later in seen)
+        return reports_of(call, read)
 
     async def read(self, topic: str, enough: Callable[[Sequence[Command]], bool]) -> list[Command]:
         """Read a topic from its beginning until there is enough."""
@@ -223,6 +283,11 @@ class _WearyMember:
 def reports_of(call: RunTool, commands: Sequence[Command]) -> list[Report]:
     """Pick the reports of one call."""
     return [one for one in commands if isinstance(one, Report) and one.call_id == call.call_id]
+
+
+def claims(reports: Sequence[Report]) -> list[ReportStarted]:
+    """Pick the questions whether a call may be run."""
+    return [one for one in reports if isinstance(one, ReportStarted) and one.claim]
 
 
 def kinds(reports: Sequence[Command]) -> list[str]:

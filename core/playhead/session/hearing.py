@@ -44,7 +44,7 @@ UNKNOWN = (
 
 def may_start(call: OpenCall | None, claim: str) -> bool:
     """Tell whether the worker that asked with `claim` may run a call now."""
-    if call is None or call.is_lost or call.pending is not None or call.question is not None:
+    if call is None or call.is_lost or _is_out(call):
         return False
     return call.effect != "once" or call.claim == claim
 
@@ -63,7 +63,7 @@ def reported(plan: Plan, report: Report) -> None:  # noqa: C901, PLR0912 - one a
     place = (call.run_id, call.step, call.attempt, call.call_id)
     match report:
         case ReportStarted():
-            if call.claim is None or call.is_lost:  # a `once` call is given away once
+            if not _is_out(call) and call.claim is None:  # a `once` call is given away once
                 plan.add(ToolStarted(*place, report.worker))
         case ReportProgress():
             plan.add(ToolProgress(*place, report.progress, report.total, report.message))
@@ -84,7 +84,7 @@ def reported(plan: Plan, report: Report) -> None:  # noqa: C901, PLR0912 - one a
 def fell_silent(plan: Plan, call_id: CallId) -> None:
     """Have a call delivered again whose worker is lost; a `once` call only to be looked into, if that is possible."""
     call = _open_call(plan, call_id)
-    if call is None or call.worker is None:
+    if call is None or call.worker is None or _is_out(call):
         return
     if call.effect == "once" and not call.reconciles:
         _end(plan, call, "unknown", UNKNOWN)
@@ -107,6 +107,11 @@ def gave_up(plan: Plan, call_id: CallId, message: str) -> None:
     if call is not None:
         lost = call.effect == "once" and call.claim is not None
         _end(plan, call, "unknown" if lost else "error", message)
+
+
+def _is_out(call: OpenCall) -> bool:
+    """Tell whether a call waits for somebody outside: no worker has anything to do with it meanwhile."""
+    return call.pending is not None or call.question is not None
 
 
 def _question(plan: Plan, call: OpenCall, report: ReportQuestion) -> None:
