@@ -61,6 +61,10 @@ class CircuitBreaker:
             return "closed"
         return "open" if now < self._reopens_at else "half_open"
 
+    def opens_in(self, now: float) -> float | None:
+        """Give the seconds until it is half open; `None` if it is not open."""
+        return None if self._reopens_at is None or now >= self._reopens_at else self._reopens_at - now
+
     def admit(self, now: float) -> Admission:
         """Decide about one try of a call."""
         if self._reopens_at is None:

@@ -7,19 +7,18 @@ import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 
-from playhead.approvals import approval_digest
-from playhead.commands import DeadLetter, RunTool
-from playhead.errors import Invalid, PlayheadError
-from playhead.guard import refusal
+from playhead.commands import DeadLetter
+from playhead.errors import PlayheadError, TooLarge
 from playhead.telemetry import logger
 from playhead.tools import Tool
 
+from playhead_tool_workers.admission import admitted
 from playhead_tool_workers.cache import ResultCache, key_of
-from playhead_tool_workers.ends import Asks, Deferred, Ended, Outcome, denied, ended
+from playhead_tool_workers.ends import Asks, Deferred, Ended, Outcome, ended
 from playhead_tool_workers.execute import Around, Course, Execution, GivenUp
 from playhead_tool_workers.limits import WorkerLimits
 from playhead_tool_workers.live import LiveTry, Reaching
-from playhead_tool_workers.outcome import Failed, failed, readable
+from playhead_tool_workers.outcome import Failed, Try
 from playhead_tool_workers.parts import WorkerParts
 from playhead_tool_workers.reports import CallReports, Progress, Sender
 from playhead_tool_workers.running import Call, End
@@ -58,7 +57,7 @@ class Conductor:
         self._stations: dict[str, Station] = {}
         self._cache = ResultCache()
         self._tries = Tries(crew.concurrency, crew.limits)
-        self._reaching = Reaching(sender, Sandboxes(), crew.limits.result_bytes_max)
+        self._reaching = Reaching(sender, Sandboxes(), crew.limits.result_bytes_max, parts.redactor.redact)
         slots = asyncio.Semaphore(crew.concurrency)
         self._around = Around(
             parts, crew.limits, self._tries, slots, share=lambda: self.share, resources=lambda: self.resources
@@ -90,15 +89,14 @@ class Conductor:
             outcome = await self._outcome(call, reports, course)
         except GivenUp:
             return None
-        finally:
-            if call.turn is not None:
-                call.turn.leave()
         reports.close()
         elapsed = 0 if course.began_at is None else max(self._parts.clock() - course.began_at, 0)
-        end = _end(reports, outcome, elapsed // 1_000)
-        await self._sender.report(end)
-        call.is_over = True
+        end = await self._report(reports, outcome, elapsed // 1_000)
         self._parts.reach("worker.reported")
+        if isinstance(outcome, Ended) and outcome.status != "ok":
+            call.is_over = True
+            if call.late is not None:
+                await self._report_late(call, reports, call.late)
         status = outcome.status if isinstance(outcome, Ended) else "pending"
         self._count(call.command.name, status, None if course.began_at is None else elapsed)
         if course.hopeless is not None:
@@ -106,7 +104,9 @@ class Conductor:
         return end
 
     async def close(self) -> None:
-        """Say nothing more, and stop whatever tools still run."""
+        """Say what is being said, and then nothing more; stop whatever tools still run."""
+        if self._afterwards:
+            await asyncio.wait(self._afterwards, timeout=self._limits.cleanup_seconds)
         self._sender.close()
         await self._tries.close()
         for task in self._afterwards:
@@ -117,37 +117,30 @@ class Conductor:
     async def _outcome(self, call: Call, reports: CallReports, course: Course) -> Outcome:
         command = call.command
         place = self._stations.get(command.name)
-        if place is None:
-            why = f"pool {self._crew.pool} has no tool named {command.name}"
-            return ended(Failed("error", "UnknownTool", readable(why)))
-        if command.effect == "once" and command.redriven:
-            why = f"{command.name} is of effect `once`: it may have happened already, and is never started again"
-            return denied("NeverAgain", why)
+        arguments = admitted(None if place is None else place.tool, command, self._parts.redactor.redact)
+        if place is None or isinstance(arguments, Ended):
+            return arguments if isinstance(arguments, Ended) else _cancelled(call)
         if call.stop_reason is not None:
             return _cancelled(call)
-        arguments = _arguments(place.tool, command)
-        if isinstance(arguments, Ended):
-            return arguments
         key = None
-        if place.tool.cache_seconds is not None and command.effect == "read":
+        # What a tool made of a user's answer is no answer to the next one who asks the same.
+        if place.tool.cache_seconds is not None and command.effect == "read" and command.answer is None:
             key = key_of(command.name, place.tool.schema_hash, command.tenant, command.input)
             output = self._cache.get(key, time.monotonic(), place.tool.cache_seconds)
             if output is not None:
                 self._parts.telemetry.tool_cache_hits.labels(self._crew.pool, command.name).inc()
                 return Ended("ok", output, cached=True)
-        if call.turn is not None:
-            await call.turn.wait()
-            if call.stop_reason is not None:
-                return _cancelled(call)
         outcome = await self._run(call, place, arguments, reports, course)
-        if key is not None and isinstance(outcome, Ended) and outcome.status == "ok" and not reports.streamed:
+        if key is None or reports.streamed or course.archived:
+            return outcome
+        if isinstance(outcome, Ended) and outcome.status == "ok":
             self._cache.put(key, outcome.output, time.monotonic())
         return outcome
 
     async def _run(
         self, call: Call, place: Station, arguments: dict[str, object], reports: CallReports, course: Course
     ) -> Outcome:
-        progress = Progress(reports, self._limits.progress_seconds)
+        progress = Progress(reports, self._limits.progress_seconds, self._parts.redactor.redact)
         attendants: list[asyncio.Task[None]] = []
 
         async def begin() -> None:
@@ -176,7 +169,7 @@ class Conductor:
         )
         try:
             async with asyncio.TaskGroup() as group:
-                work = call.work = group.create_task(_guarded(execution))
+                work = call.work = group.create_task(_in_turn(call, execution))
                 await asyncio.wait({work})
                 for attendant in attendants:
                     attendant.cancel()
@@ -211,6 +204,10 @@ class Conductor:
                 async with asyncio.timeout(self._limits.ask_seconds):
                     granted = await call.verdict
             except TimeoutError:
+                call.verdict = None
+                if time.monotonic() - asked_at > self._limits.grant_seconds:
+                    # Suspended meanwhile: what is heard now may be an old grant, and the question already dropped.
+                    await asyncio.sleep(self._limits.ask_seconds)
                 continue
             finally:
                 call.verdict = None
@@ -230,11 +227,26 @@ class Conductor:
         log.warning("a tool is slow", tool=command.name, seconds=self._limits.slow_seconds, call=command.call_id)
 
     def _came_late(self, call: Call, reports: CallReports, came: Came) -> None:
-        """Report what came after the end, if it says anything."""
-        if not call.is_over or isinstance(came, Deferred | Asks) or came.status == "cancelled":
+        """Report what came too late, if it says anything, and once the end is reported; only the first of it."""
+        if isinstance(came, Deferred | Asks) or came.status == "cancelled" or call.late is not None:
             return
+        call.late = came
+        if call.is_over:
+            self._later(self._report_late(call, reports, came))
+
+    async def _report_late(self, call: Call, reports: CallReports, came: Try) -> None:
         self._parts.telemetry.tool_late_results.labels(self._crew.pool, call.command.name).inc()
-        self._later(self._sender.report(reports.late(ended(came), 0)))
+        await self._sender.report(reports.late(ended(came), 0))
+
+    async def _report(self, reports: CallReports, outcome: Outcome, elapsed_ms: int) -> End:
+        """Publish the end of a call."""
+        end = _end(reports, outcome, elapsed_ms)
+        try:
+            await self._sender.report(end)
+        except TooLarge as error:  # what is cut out of an output may leave more than there was
+            end = reports.result(ended(Failed("error", "ResultTooLarge", error.advice)), elapsed_ms)
+            await self._sender.report(end)
+        return end
 
     def _later(self, saying: Coroutine[None, None, None]) -> None:
         """Say something that nothing waits for. What cannot be said any more when the worker closes, is not."""
@@ -256,7 +268,11 @@ class Conductor:
             error=parts.redactor.redact(error),
             at=parts.clock(),
         )
-        await self._sender.surely(parts.topics.deadletter.name, topic, letter)
+        try:
+            await self._sender.surely(parts.topics.deadletter.name, topic, letter)
+        except TooLarge as failure:  # a call can be as large as a record, and a letter is a little more
+            log.error("a failed call is too large to be set aside", call=command.call_id, error=str(failure))
+            return
         parts.telemetry.dead_letters.labels(topic).inc()
 
     def _note_start(self, call: Call, tool: Tool[..., object], began_at: int) -> None:
@@ -272,7 +288,9 @@ class Conductor:
             self._parts.telemetry.tool_run_seconds.labels(pool, label).observe(elapsed / 1_000_000)
 
 
-async def _guarded(execution: Execution) -> Outcome | GivenUp:
+async def _in_turn(call: Call, execution: Execution) -> Outcome | GivenUp:
+    if call.turn is not None:
+        await call.turn.wait()
     try:
         return await execution.run()
     except GivenUp as given_up:  # raised from a task group, it would be one of a group
@@ -284,23 +302,6 @@ async def _said(saying: Coroutine[None, None, None]) -> None:
         await saying
     except PlayheadError as error:
         log.warning("something could not be said", error=str(error))
-
-
-def _arguments(tool: Tool[..., object], command: RunTool) -> dict[str, object] | Ended:
-    """Check a call against what its tool declares: the schema, the limits, the approval that it needs."""
-    try:
-        arguments = tool.arguments.parse(command.input)
-        refused = refusal(tool.limits, arguments)
-        if refused is not None:
-            return denied("BeyondLimits", refused)
-        if tool.needs_approval(arguments) and command.approval != approval_digest(command.name, command.input):
-            return denied("NotApproved", f"{tool.name} needs a person's approval for exactly these arguments")
-    except Invalid as error:
-        return ended(Failed("error", "InvalidArguments", error.advice))
-    except Exception as error:
-        log.warning("arguments could not be checked", tool=tool.name, exc_info=error)
-        return ended(failed(error, retryable=False))
-    return arguments
 
 
 def _cancelled(call: Call) -> Ended:

@@ -9,9 +9,13 @@ from playhead.content import Pending, Question
 from playhead.events import Json
 from pydantic_core import to_json
 
-from playhead_tool_workers.outcome import Failed, Try, readable
+from playhead_tool_workers.outcome import Failed, Redact, Try, readable
 
 __all__ = ["Asks", "Deferred", "Ended", "Outcome", "deferral", "denied", "ended", "in_part", "unknown"]
+
+
+QUESTION_BYTES_MAX = 256 * 1024
+"""How large a question may be, with its schema and the state that comes back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +70,21 @@ def in_part(came: Try, name: str, seconds: float) -> Ended:
     return Ended("timeout", Json(f'{told[:-1]}, "partial": {came.output}}}'))
 
 
-def deferral(value: Pending | Question) -> Deferred | Asks | Failed:
+def deferral(value: Pending | Question, redact: Redact) -> Deferred | Asks | Failed:
     """Give what a tool promises by what it returned."""
     if isinstance(value, Pending):
-        return Deferred(value.seconds, None if value.message is None else readable(value.message))
+        return Deferred(value.seconds, None if value.message is None else readable(value.message, redact))
     try:
         schema = None if value.schema is None else Json(to_json(dict(value.schema)).decode())
-        return Asks(Json(to_json(value.content).decode()), schema, Json(to_json(value.state).decode()))
+        asks = Asks(Json(to_json(value.content).decode()), schema, Json(to_json(value.state).decode()))
     except Exception as error:  # noqa: BLE001 - serialising runs code of the tool's own types
-        return Failed("error", "UnserialisableQuestion", readable(f"the question cannot be turned into JSON: {error}"))
+        why = f"the question cannot be turned into JSON: {error}"
+        return Failed("error", "UnserialisableQuestion", readable(why, redact))
+    size = sum(len(part.encode()) for part in (asks.content, asks.schema or "", asks.state))
+    if size > QUESTION_BYTES_MAX:
+        why = f"the question, its schema and its state have {size} bytes of JSON, and at most {QUESTION_BYTES_MAX} do"
+        return Failed("error", "QuestionTooLarge", why)
+    return asks
 
 
 def _told(kind: str, message: str) -> Json:

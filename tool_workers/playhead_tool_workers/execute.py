@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import orjson
+from playhead.archive import Archive
 from playhead.commands import RunTool
 from playhead.content import Answer
 from playhead.context import Running, ToolContext
 from playhead.errors import Invalid
+from playhead.ids import SessionId
 from playhead.tools import Companion, Tool
 from structlog.stdlib import BoundLogger
 
@@ -27,7 +29,7 @@ from playhead_tool_workers.output import Output
 from playhead_tool_workers.parts import WorkerParts
 from playhead_tool_workers.reports import CallReports, jitter
 from playhead_tool_workers.stations import Station
-from playhead_tool_workers.tries import Attempt, Came, Tries
+from playhead_tool_workers.tries import Attempt, Came, Keep, Tries
 
 __all__ = ["Around", "Course", "Execution", "GivenUp"]
 
@@ -56,10 +58,12 @@ class Course:
     """How far a call has come here. `began_at` in microseconds since the epoch.
 
     `hopeless` is what was wrong, if the call failed in a way that makes it worth running again once that is mended.
+    `archived`: the output refers to what is kept for this session, and for no other.
     """
 
     began_at: int | None = None
     hopeless: str | None = None
+    archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,54 +93,56 @@ class Execution:
         """Try until it works, until trying again cannot help, or until no tries are left. Raises `GivenUp`."""
         if self.command.reconcile:
             return await self._reconcile()
-        came = await self._tried(self.tool.function, self.tool.arguments.context, self.tool.retries)
-        if isinstance(came, Failed) and came.retryable:
+        came = await self._tried()
+        if isinstance(came, Failed) and (came.broken or came.retryable):
             return await self._instead(came)
         return ended(came) if isinstance(came, Returned | Failed) else came
 
-    async def _tried(self, function: Callable[..., object], context: str | None, retries: int) -> Came | Ended:
+    async def _tried(self) -> Came | Ended:
         try_number = 0
         while True:
             try_number += 1
+            # A `once` call is not even refused without its owner's grant: another worker may be running it.
+            refused = None if self.command.effect == "once" else self.station.refusal()
+            if refused is not None:
+                return _open(self.tool, refused)
             async with self._held():
-                came = await self._try(function, context, try_number)
-            if not isinstance(came, Failed) or not came.retryable or try_number > retries or came.kind == CIRCUIT_OPEN:
+                came = await self._try(try_number)
+            last = try_number > self.tool.retries
+            if not isinstance(came, Failed) or not came.retryable or last or came.kind == CIRCUIT_OPEN:
                 return came
             # The slot is free for others meanwhile; the call's heartbeats go on.
             await self._wait_after(try_number, came)
 
-    @asynccontextmanager
-    async def _held(self) -> AsyncGenerator[None, None]:
-        """Wait for a slot of the tool, its rate, and a slot of the worker.
+    def _held(self) -> AbstractAsyncContextManager[None]:
+        return self.station.held(self.around.slots, self.command.tenant, self.around.share)
 
-        The tool's own come first: a call that waits for those keeps no other tool from running.
-        """
-        async with self.station.slots:
-            await self.station.wait_for_rate(self.command.tenant, self.around.share())
-            async with self.around.slots:
-                yield
+    async def _begin(self) -> None:
+        if self.course.began_at is None:
+            await self.begin()
 
-    async def _try(self, function: Callable[..., object], context: str | None, try_number: int) -> Came | Ended:
+    async def _try(self, try_number: int) -> Came | Ended:
         breaker = self.station.breaker
         if breaker is None:
-            return await self._run(function, context, try_number)
+            return await self._run(try_number)
         admitted = breaker.admit()
         if isinstance(admitted, Refused):
+            if self.command.effect == "once":
+                await self._begin()
             return _open(self.tool, admitted)
         verdict: Literal["succeeded", "failed", "withdrawn"] = "withdrawn"
         try:
-            came = await self._run(function, context, try_number)
-            verdict = "failed" if isinstance(came, Failed) and came.retryable else "succeeded"
+            came = await self._run(try_number)
+            verdict = "failed" if isinstance(came, Failed) and came.broken else "succeeded"
             return came
         finally:
             breaker.settle(admitted, verdict)
 
-    async def _run(self, function: Callable[..., object], context: str | None, try_number: int) -> Came | Ended:
-        reach, seconds = self.around.parts.reach, self.tool.soft_timeout_seconds
-        if try_number == 1:
-            await self.begin()
+    async def _run(self, try_number: int) -> Came | Ended:
+        reach, seconds, context = self.around.parts.reach, self.tool.soft_timeout_seconds, self.tool.arguments.context
+        await self._begin()
         arguments = dict(self.arguments)
-        attempt = Attempt(self.tool, function, arguments, self._keep, self.late, self.log)
+        attempt = self._attempt(self.tool.function, arguments, self._keep)
         live = self.live(attempt, seconds or self.tool.timeout_seconds)
         if context is not None:
             arguments[context] = self._context(live, try_number)
@@ -144,7 +150,7 @@ class Execution:
         came = await self.around.tries.run(attempt)
         reach("worker.ran")
         if isinstance(came, Failed) and came.status == "timeout" and live.chunks:
-            return dataclasses.replace(came, partial=live.chunks)
+            return dataclasses.replace(came, partial=tuple(live.chunks))
         if seconds is not None and attempt.asked.is_set() and isinstance(came, Returned):
             return in_part(came, self.tool.name, seconds)
         return came
@@ -155,7 +161,8 @@ class Execution:
         if fallback is not None and fallback.function is None:
             kept = await self._kept(fallback.value)
         elif fallback is not None and fallback.function is not None:
-            async with self._held():
+            async with self.around.slots:  # not one of the tool's: those may all be stuck
+                await self._begin()
                 kept = await self._beside(fallback.function)
         if isinstance(kept, Returned):
             return Ended("fallback", kept.output)
@@ -167,12 +174,14 @@ class Execution:
         companion = self.tool.reconcile
         if companion is None:
             return unknown(f"{self.tool.name} cannot tell any more what became of the call")
-        for try_number in range(1, self.around.limits.reconcile_tries + 1):
+        tries = self.around.limits.reconcile_tries
+        for try_number in range(1, tries + 1):
             async with self._held():
+                await self._begin()
                 came = await self._beside(companion)
-            if isinstance(came, Returned) or (isinstance(came, Failed) and not came.retryable):
+            if isinstance(came, Returned) or (isinstance(came, Failed) and not (came.broken or came.retryable)):
                 return ended(came)
-            if isinstance(came, Failed):
+            if isinstance(came, Failed) and try_number < tries:
                 await self._wait_after(try_number, came)
         return unknown("the worker was lost while it ran this call, and it could not be found out what became of it")
 
@@ -180,11 +189,15 @@ class Execution:
         """Call a function that stands beside the tool, with those of the arguments that it takes."""
         taken = companion.arguments.schema.get("properties", {})
         arguments = {name: value for name, value in self.arguments.items() if name in taken}
-        attempt = Attempt(self.tool, companion.function, arguments, self._kept, self.late, self.log)
+        attempt = self._attempt(companion.function, arguments, self._kept)
         if companion.arguments.context is not None:
             live = self.live(attempt, self.tool.timeout_seconds)
             arguments[companion.arguments.context] = self._context(live, 1)
         return await self.around.tries.run(attempt)
+
+    def _attempt(self, function: Callable[..., object], arguments: dict[str, object], keep: Keep) -> Attempt:
+        redact = self.around.parts.redactor.redact
+        return Attempt(self.tool, function, arguments, keep, self.late, redact, self.log)
 
     async def _wait_after(self, try_number: int, came: Failed) -> None:
         around = self.around
@@ -204,7 +217,8 @@ class Execution:
 
     async def _kept(self, value: object) -> Try:
         parts = self.around.parts
-        output = Output(self.command.session, parts.archive, parts.redactor.redact, self.around.limits)
+        archive = None if parts.archive is None else _NotedArchive(parts.archive, self.course)
+        output = Output(self.command.session, archive, parts.redactor.redact, self.around.limits)
         return await output.keep(value)
 
     def _context(self, running: Running, try_number: int) -> ToolContext:
@@ -227,6 +241,21 @@ class Execution:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _NotedArchive:
+    """An archive, and the note that it was used."""
+
+    archive: Archive
+    course: Course
+
+    async def put(self, session: SessionId, name: str, data: bytes) -> None:
+        self.course.archived = True
+        await self.archive.put(session, name, data)
+
+    async def get(self, session: SessionId, name: str, bytes_max: int) -> bytes:
+        return await self.archive.get(session, name, bytes_max)
+
+
 def _open(tool: Tool[..., object], refused: Refused) -> Failed:
     why = f"{tool.name} has failed too often lately and is not tried now; ask again in {refused.seconds:.0f} s"
-    return Failed("error", CIRCUIT_OPEN, why, retryable=True)
+    return Failed("error", CIRCUIT_OPEN, why, retryable=True, broken=True)

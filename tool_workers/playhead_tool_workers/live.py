@@ -15,7 +15,7 @@ from playhead.events import Json
 from playhead.leases import read_ticket
 from playhead.tools import ToolFailed
 
-from playhead_tool_workers.outcome import Failed, Try, failed, returned
+from playhead_tool_workers.outcome import Failed, Redact, Try, failed, returned
 from playhead_tool_workers.reports import CallReports, Progress, Sender
 from playhead_tool_workers.sandbox import Sandboxes
 from playhead_tool_workers.tries import Attempt
@@ -30,6 +30,7 @@ class Reaching:
     sender: Sender
     sandboxes: Sandboxes
     output_bytes_max: int
+    redact: Redact
 
 
 class _Noted:
@@ -40,12 +41,12 @@ class _Noted:
 
 
 class LiveTry:
-    """One try. `chunks` is what it has emitted so far, for when nothing more comes; bounded like a result."""
+    """One try. `chunks` is what it has emitted so far, for when nothing more comes; together no more than a result."""
 
     def __init__(
         self, reports: CallReports, progress: Progress, reaching: Reaching, attempt: Attempt, seconds: float
     ) -> None:
-        self.chunks: tuple[Json, ...] = ()
+        self.chunks: list[Json] = []
         self._room = reaching.output_bytes_max
         self._reports = reports
         self._progress = progress
@@ -93,18 +94,24 @@ class LiveTry:
         return await self._reaching.sandboxes.run(argv, tool.sandbox, seconds=self.remaining(), stdin=stdin, env=env)
 
     async def deliver(self, ticket: str, output: object, error: str | None) -> None:
-        """Report the result of the pending call that a ticket is for. Raises `Invalid` for what is no ticket."""
+        """Report the result of the pending call that a ticket is for.
+
+        Raises `Invalid` for what is no ticket, `ToolFailed` for what JSON cannot carry.
+        """
         session, call_id, lease = read_ticket(ticket)
         came: Try = returned(output, self._reaching.output_bytes_max)
         if error is not None:
-            came = failed(ToolFailed(error), retryable=False)
+            came = failed(ToolFailed(error), retryable=False, redact=self._reaching.redact)
+        elif isinstance(came, Failed):
+            raise ToolFailed(f"deliver: {came.message}")  # it is this call's fault, and the other still waits
         report = ReportResult(f"delivered:{call_id}", session, call_id, lease, came.status, came.output, 0)
         await self._reaching.sender.report(report)
 
     def _remember(self, chunk: Json) -> None:
-        if len(chunk) <= self._room:
-            self._room -= len(chunk)
-            self.chunks = (*self.chunks, chunk)
+        size = len(chunk.encode()) + len(", ")
+        if size <= self._room:
+            self._room -= size
+            self.chunks.append(chunk)
 
 
 def ticket_of(command: RunTool) -> str:

@@ -7,15 +7,19 @@ for the log.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from playhead.events import Failure, Json
 from pydantic_core import to_json
 
-__all__ = ["Failed", "Returned", "Try", "failed", "readable", "returned"]
+__all__ = ["Failed", "Redact", "Returned", "Try", "failed", "readable", "returned"]
 
 MESSAGE_CHARS_MAX = 2_000
+
+Redact = Callable[[str], str]
+"""Takes secrets out of a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Failed:
     message: str
     retryable: bool = False
     partial: tuple[Json, ...] = ()
+    broken: bool = False
+    """Whether it speaks against the tool, and not against what was asked of it."""
 
     @property
     def output(self) -> Json:
@@ -68,13 +74,17 @@ def returned(value: object, bytes_max: int) -> Try:
     return Returned(Json(encoded.decode()))
 
 
-def failed(error: BaseException, *, retryable: bool) -> Failed:
+def failed(error: BaseException, *, retryable: bool, broken: bool = False, redact: Redact = str) -> Failed:
     """Turn what a tool raised into what is told of it."""
-    return Failed("error", type(error).__name__, readable(_text(error)), retryable)
+    return Failed("error", type(error).__name__, readable(_text(error), redact), retryable, broken=broken)
 
 
-def readable(text: str) -> str:
-    """Cut a text to what is worth telling, and replace what is not Unicode (Avro and JSON would refuse it)."""
+def readable(text: str, redact: Redact = str) -> str:
+    """Cut a text to what is worth telling, and replace what is not Unicode (Avro and JSON would refuse it).
+
+    It is redacted before: half a secret would not be found any more.
+    """
+    text = redact(text)
     cut = text if len(text) <= MESSAGE_CHARS_MAX else f"{text[:MESSAGE_CHARS_MAX]}…"
     return cut.encode("utf-8", "replace").decode()
 

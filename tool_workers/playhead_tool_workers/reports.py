@@ -31,7 +31,7 @@ from playhead.telemetry import logger
 
 from playhead_tool_workers.ends import Asks, Deferred, Ended
 from playhead_tool_workers.hushing import redacted
-from playhead_tool_workers.outcome import readable
+from playhead_tool_workers.outcome import Redact, readable
 from playhead_tool_workers.parts import WorkerParts
 from playhead_tool_workers.retry import Backoff
 
@@ -159,13 +159,11 @@ class CallReports:
 
         That of a call which an operator had run again is another, since the call has ended once already.
         """
-        call = self._command
-        name = f"redriven:{call.call_id}:{call.dispatched_at}" if call.redriven else f"result:{call.call_id}"
-        return self._result(name, ended, elapsed_ms, late=call.redriven)
+        return self._result(self._name("result"), ended, elapsed_ms, late=self._command.redriven)
 
     def late(self, ended: Ended, elapsed_ms: int) -> ReportResult:
         """Make the report of what came after the end."""
-        return self._result(f"late:{self._command.call_id}", ended, elapsed_ms, late=True)
+        return self._result(self._name("late"), ended, elapsed_ms, late=True)
 
     def pending(self, promised: Deferred) -> ReportPending:
         """Make the report that the result comes from outside."""
@@ -207,6 +205,12 @@ class CallReports:
             late=late,
         )
 
+    def _name(self, kind: str) -> str:
+        call = self._command
+        if not call.redriven:
+            return f"{kind}:{call.call_id}"
+        return f"redriven{'' if kind == 'result' else f'-{kind}'}:{call.call_id}:{call.dispatched_at}"
+
     async def _surely(self, report: Report) -> None:
         async with self._order:
             if not self._closed:
@@ -219,9 +223,10 @@ class CallReports:
 class Progress:
     """A call's progress: noted as often as the tool likes, from any thread, and shown only so often."""
 
-    def __init__(self, reports: CallReports, every_seconds: float) -> None:
+    def __init__(self, reports: CallReports, every_seconds: float, redact: Redact) -> None:
         self._reports = reports
         self._every_seconds = every_seconds
+        self._redact = redact
         self._latest: tuple[float, float | None, str | None] | None = None
         self._reached = -math.inf
         self._changed = asyncio.Event()
@@ -250,7 +255,7 @@ class Progress:
             return
         self._reached = done
         shown = None if total is None or not math.isfinite(total) else float(total)
-        self._latest = (float(done), shown, None if message is None else readable(message))
+        self._latest = (float(done), shown, None if message is None else readable(message, self._redact))
         self._changed.set()
 
 

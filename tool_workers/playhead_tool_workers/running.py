@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from playhead.commands import ReportPending, ReportQuestion, ReportResult, RunTool
+from playhead.events import Json
 from playhead.ids import CallId
 from playhead.queue import Message
 
 from playhead_tool_workers.limits import WorkerLimits
+from playhead_tool_workers.outcome import Try
 from playhead_tool_workers.turns import Ticket
 
-__all__ = ["Call", "Calls", "End"]
+__all__ = ["Call", "Calls", "End", "is_another"]
 
 End = ReportResult | ReportPending | ReportQuestion
 """What a worker says last of a call."""
@@ -34,8 +36,12 @@ class Call:
     stop_reason: str | None = None
     began: bool = False
     """Whether it has been started or asked for: from then on it is not simply left to others."""
+    then: list[Message] = field(default_factory=list["Message"])
+    """What is to be done with it once it is over: it was answered, or is run again, before it was off this table."""
     is_over: bool = False
-    """Whether its end is reported: what comes of it now comes late."""
+    """Whether it is reported that it ended without having worked: what comes of it now comes late."""
+    late: Try | None = field(default=None, repr=False)
+    """What came of it before its end was reported, and too late to be that."""
     turn: Ticket | None = None
     claim: str | None = None
     verdict: asyncio.Future[bool] | None = field(default=None, repr=False)
@@ -65,13 +71,21 @@ class Call:
             self.task.cancel()
 
 
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """How a call ended, and the command that it was then, without its arguments."""
+
+    command: RunTool
+    end: End
+
+
 class Calls:
     """The table of calls, bounded in all that it remembers."""
 
     def __init__(self, limits: WorkerLimits) -> None:
         self._limits = limits
         self._active: dict[CallId, Call] = {}
-        self._finished: OrderedDict[CallId, End] = OrderedDict()
+        self._finished: OrderedDict[CallId, _Finished] = OrderedDict()
         self._finished_bytes = 0
         self._stopped: OrderedDict[CallId, str] = OrderedDict()
 
@@ -91,27 +105,24 @@ class Calls:
         """Find a call that is not over."""
         return self._active.get(call_id)
 
-    def finished(self, call_id: CallId) -> End | None:
-        """Find how a call ended here, if that is still remembered."""
-        result = self._finished.get(call_id)
-        if result is not None:
-            self._finished.move_to_end(call_id)
-        return result
+    def finished(self, command: RunTool) -> End | None:
+        """Find how a call ended here, if that is still remembered and it is not to be done anew."""
+        known = self._finished.get(command.call_id)
+        if known is None or is_another(command, known.command):
+            return None
+        self._finished.move_to_end(command.call_id)
+        return known.end
 
-    def forget(self, call_id: CallId) -> None:
-        """Forget how a call ended: it is to be run again."""
-        known = self._finished.pop(call_id, None)
-        if known is not None:
-            self._finished_bytes -= _size(known)
-
-    def remember(self, result: End) -> None:
+    def remember(self, command: RunTool, end: End) -> None:
         """Keep an end for when its call is delivered again. The oldest make room."""
-        self.forget(result.call_id)
-        self._finished[result.call_id] = result
-        self._finished_bytes += _size(result)
+        known = self._finished.pop(command.call_id, None)
+        if known is not None:
+            self._finished_bytes -= _size(known.end)
+        self._finished[command.call_id] = _Finished(replace(command, input=Json("")), end)
+        self._finished_bytes += _size(end)
         while len(self._finished) > self._limits.finished_max or self._finished_bytes > self._limits.finished_bytes_max:
             _, oldest = self._finished.popitem(last=False)
-            self._finished_bytes -= _size(oldest)
+            self._finished_bytes -= _size(oldest.end)
 
     def remove(self, call: Call) -> None:
         """Take a call off the table, unless another one of its id has taken its place."""
@@ -144,12 +155,26 @@ class Calls:
     def let_go(self, partitions: frozenset[int] | None) -> None:
         """Give up the deliveries from partitions (from all, without any): what waits is dropped, what runs goes on."""
         for call in self:
-            call.messages = [
-                message for message in call.messages if partitions is not None and message.partition not in partitions
-            ]
+            for kept in (call.messages, call.then):
+                kept[:] = [one for one in kept if partitions is not None and one.partition not in partitions]
             if not call.messages and not call.began:
                 self.remove(call)
                 call.drop()
+
+
+def is_another(command: RunTool, known: RunTool) -> bool:
+    """Tell whether a command is more than one that was known delivered again: an answer came, or an operator.
+
+    That it is to be looked into is no news where it runs, or where its end is known.
+    """
+    anew = command.redriven or command.answer is not None
+    return anew and _occasion(command) != _occasion(known)
+
+
+def _occasion(command: RunTool) -> tuple[object, ...]:
+    """Give what differs between two commands about one call; it is delivered again as it was."""
+    again = command.dispatched_at if command.redriven else None
+    return (command.redriven, command.answer, again)
 
 
 def _size(end: End) -> int:

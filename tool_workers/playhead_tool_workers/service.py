@@ -26,7 +26,7 @@ from playhead_tool_workers.conduct import Conductor, Crew
 from playhead_tool_workers.limits import WorkerLimits
 from playhead_tool_workers.parts import WorkerParts
 from playhead_tool_workers.reports import Sender
-from playhead_tool_workers.running import Call, Calls
+from playhead_tool_workers.running import Call, Calls, is_another
 from playhead_tool_workers.turns import Turns
 
 __all__ = ["Worker"]
@@ -81,6 +81,7 @@ class Worker:
         self._grace_ends_at: float | None = None
         self._heard = asyncio.Event()
         self._changed = asyncio.Event()
+        self._announcing = asyncio.Lock()
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Take calls until `stop`; then let those that run finish, for the grace that the limits give them.
@@ -91,7 +92,11 @@ class Worker:
         async with AsyncExitStack() as stack:
             if self._lifespan is not None:
                 self._conductor.resources = await stack.enter_async_context(_opened(self._lifespan))
-            await self._serve(stop)
+            try:
+                await self._serve(stop)
+            except BaseExceptionGroup:
+                _heed_cancellation()
+                raise
 
     async def offer(self, tools: Sequence[Tool[..., object]]) -> None:
         """Offer these tools of the pool instead of those so far. Calls that run go on. Raises `Misconfigured`."""
@@ -115,6 +120,10 @@ class Worker:
 
     async def _announce(self) -> None:
         """Say which tools there are now, and which no longer."""
+        async with self._announcing:  # in the order in which they were offered
+            await self._say_offered()
+
+    async def _say_offered(self) -> None:
         topic, pool, at = self._parts.topics.catalog.name, self._crew.pool, self._parts.clock()
         await self._prepare()
         before, self._offered = self._offered, {tool.name: tool for tool in self._tools}
@@ -177,6 +186,8 @@ class Worker:
             except* Unavailable as unavailable:
                 failures += 1
                 log.warning("lost the queue; joining again", failures=failures, error=str(unavailable.exceptions[0]))
+            _heed_cancellation()
+            if failures:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._sender.delay_seconds(failures)):
                         await stop.wait()
@@ -224,11 +235,9 @@ class Worker:
             return
         known = self._calls.active(command.call_id)
         if known is not None:
-            known.messages.append(message)
+            (known.then if is_another(command, known.command) else known.messages).append(message)
             return
-        if command.redriven or command.reconcile or command.answer is not None:
-            self._calls.forget(command.call_id)  # it is not the same once more
-        result = self._calls.finished(command.call_id)
+        result = self._calls.finished(command)
         if result is not None:
             await self._sender.report(result)
             self._acknowledge(message)
@@ -237,13 +246,13 @@ class Worker:
         if command.key is not None:
             call.turn = self._turns.join(command.key)
         self._parts.reach("worker.taken")
-        call.task = group.create_task(self._see_through(call))
+        call.task = group.create_task(self._see_through(call, group))
 
-    async def _see_through(self, call: Call) -> None:
+    async def _see_through(self, call: Call, group: asyncio.TaskGroup) -> None:
         try:
             end = await self._conductor.conduct(call)
             if end is not None:
-                self._calls.remember(end)
+                self._calls.remember(call.command, end)
             self._acknowledge(*call.messages)
             self._parts.reach("worker.acknowledged")
         finally:
@@ -251,6 +260,9 @@ class Worker:
                 call.turn.leave()
             self._calls.remove(call)
             self._changed.set()
+        for message in call.then:
+            if self._grace_ends_at is None:
+                await self._take(message, group)
 
     async def _set_aside(self, message: Message, error: str) -> None:
         """Move a record that cannot be handled out of the way, whole if it fits."""
@@ -303,6 +315,13 @@ class Worker:
     async def _change(self) -> None:
         self._changed.clear()
         await self._changed.wait()
+
+
+def _heed_cancellation() -> None:
+    """Go on with a cancellation that a task group told nothing of, as one that fails then does before Python 3.13."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _until(stop: asyncio.Event, work: Coroutine[object, object, object]) -> None:

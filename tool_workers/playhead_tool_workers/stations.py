@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,6 +22,9 @@ __all__ = ["BreakerWatch", "Station", "station"]
 
 log = logger(__name__)
 
+RATE_SLACK_SECONDS = 0.05
+"""How much later than its moment a call may start: clocks and loops are no more exact."""
+
 LEVELS = {"closed": 0, "half_open": 1, "open": 2}
 """The states of a breaker as numbers, for the metric."""
 
@@ -35,13 +39,43 @@ class Station:
     rates: Rates | None
     breaker: BreakerWatch | None
 
-    async def wait_for_rate(self, tenant: str, share: float) -> None:
-        """Wait until the tool's rate allows one more start."""
+    @asynccontextmanager
+    async def held(
+        self, slots: asyncio.Semaphore, tenant: str, share: Callable[[], float]
+    ) -> AsyncGenerator[None, None]:
+        """Wait for a slot of the tool, for its rate, and for one of the worker's `slots`.
+
+        The tool's own come first: a call that waits for those keeps no other tool from running.
+        """
+        async with self.slots:
+            await self._enter(slots, tenant, share)
+            try:
+                yield
+            finally:
+                slots.release()
+
+    def refusal(self) -> Refused | None:
+        """Tell whether the breaker keeps calls from being tried, so that they need not wait for that."""
+        return None if self.breaker is None else self.breaker.refusal()
+
+    async def _enter(self, slots: asyncio.Semaphore, tenant: str, share: Callable[[], float]) -> None:
         if self.rates is None:
+            await slots.acquire()
             return
-        reservation = self.rates.reserve(tenant, time.monotonic(), share)
+        reservation = self.rates.reserve(tenant, time.monotonic(), share())
         try:
-            await asyncio.sleep(reservation.delay_seconds)
+            while True:
+                await asyncio.sleep(reservation.delay_seconds)
+                await slots.acquire()
+                now = time.monotonic()
+                if now - reservation.starts_at <= RATE_SLACK_SECONDS:
+                    return
+                # Its moment passed while it waited for a slot. Those that did would all start together now.
+                self.rates.give_back(reservation)
+                reservation = self.rates.reserve(tenant, now, share())
+                if reservation.delay_seconds <= 0:
+                    return
+                slots.release()
         except asyncio.CancelledError:
             self.rates.give_back(reservation)
             raise
@@ -80,6 +114,11 @@ class BreakerWatch:
     def admit(self) -> Admitted | Refused:
         """Ask whether a try may go."""
         return self.breaker.admit(time.monotonic())
+
+    def refusal(self) -> Refused | None:
+        """Tell whether it is open. A probe may still be refused by `admit`."""
+        seconds = self.breaker.opens_in(time.monotonic())
+        return None if seconds is None else Refused(seconds)
 
     def settle(self, admitted: Admitted, verdict: Literal["succeeded", "failed", "withdrawn"]) -> None:
         """Say how a try went, and tell of the change if that made one."""

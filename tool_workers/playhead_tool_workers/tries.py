@@ -23,9 +23,9 @@ from structlog.stdlib import BoundLogger
 
 from playhead_tool_workers.ends import Asks, Deferred, deferral
 from playhead_tool_workers.limits import WorkerLimits
-from playhead_tool_workers.outcome import Failed, Try, failed
+from playhead_tool_workers.outcome import Failed, Redact, Returned, Try, failed
 
-__all__ = ["Attempt", "Came", "Tries", "raised"]
+__all__ = ["Attempt", "Came", "Keep", "Tries", "raised"]
 
 Came = Try | Deferred | Asks
 """What comes of a try."""
@@ -47,6 +47,7 @@ class Attempt:
     arguments: Mapping[str, object]
     keep: Keep
     late: Callable[[Came], None]
+    redact: Redact
     log: BoundLogger
     asked: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
@@ -96,7 +97,7 @@ class Tries:
             await self._stop(attempt, task)
             return _timed_out(attempt, "it was stopped")
         if task.cancelled():
-            return Failed("error", "CancelledError", "the tool cancelled itself", retryable=True)
+            return Failed("error", "CancelledError", "the tool cancelled itself", retryable=True, broken=True)
         return task.result()
 
     async def close(self) -> None:
@@ -114,6 +115,8 @@ class Tries:
         if not task.done():
             attempt.log.warning("a tool ignores its cancellation and runs on", tool=attempt.tool.name)
             task.add_done_callback(lambda done: None if done.cancelled() else attempt.late(done.result()))
+        elif not task.cancelled() and isinstance(came := task.result(), Returned):
+            attempt.late(came)  # it worked, as it was being stopped
 
     async def _perform(self, attempt: Attempt) -> Came:
         if not inspect.iscoroutinefunction(attempt.function):
@@ -149,7 +152,7 @@ class Tries:
             threading.Thread(target=work, name=f"tool {attempt.tool.name}", daemon=True).start()
         except RuntimeError as error:
             self._room.release()
-            return failed(error, retryable=True)
+            return failed(error, retryable=True, broken=True)
         try:
             return await settled
         except asyncio.CancelledError:
@@ -160,9 +163,10 @@ class Tries:
 def raised(attempt: Attempt, error: BaseException) -> Failed:
     """Give the failure that an exception is, and write down what the model is not told."""
     if isinstance(error, ToolFailed):
-        return failed(error, retryable=False)
+        return failed(error, retryable=False, redact=attempt.redact)
     attempt.log.warning("a tool raised", tool=attempt.tool.name, exc_info=error)
-    return failed(error, retryable=isinstance(error, attempt.tool.retry_on))
+    retryable = isinstance(error, attempt.tool.retry_on)
+    return failed(error, retryable=retryable, broken=True, redact=attempt.redact)
 
 
 def _call(attempt: Attempt) -> Failed | _Value:
@@ -182,11 +186,12 @@ async def _settled(attempt: Attempt, came: Failed | _Value) -> Came:
         raise
     except BaseException as error:  # noqa: BLE001 - a tool call: also `SystemExit` is only its own end
         return raised(attempt, error)
-    return deferral(value) if isinstance(value, Pending | Question) else await attempt.keep(value)
+    if isinstance(value, Pending | Question):
+        return deferral(value, attempt.redact)
+    return await attempt.keep(value)
 
 
 def _timed_out(attempt: Attempt, why: str) -> Failed:
     seconds = attempt.tool.timeout_seconds
-    return Failed(
-        "timeout", "Timeout", f"{attempt.tool.name} had no result within {seconds:g} s; {why}", retryable=True
-    )
+    message = f"{attempt.tool.name} had no result within {seconds:g} s; {why}"
+    return Failed("timeout", "Timeout", message, retryable=True, broken=True)
