@@ -121,7 +121,7 @@ def warm_up_service(models: Models, services: Mapping[str, Running]) -> Running:
 
 def orchestrator_service(deployment: Deployment, agents: Sequence[Agent], models: Models, key: bytes) -> Running:
     """Build an orchestrator."""
-    from playhead_orchestrator.parts import OrchestratorParts
+    from playhead_orchestrator.parts import OrchestratorParts, Waits
     from playhead_orchestrator.service import Orchestrator
 
     parts = OrchestratorParts(
@@ -134,6 +134,7 @@ def orchestrator_service(deployment: Deployment, agents: Sequence[Agent], models
         owner=_instance(),
         lease_key=key,
         models=models.by_provider,
+        waits=Waits(lost=deployment.settings.lost_seconds),
         reach=deployment.reach,
         archive=deployment.archive,
     )
@@ -194,11 +195,16 @@ def mcp_service(host: McpHost, beside: Sequence[Tool[..., object]], worker: Runn
 
 
 def gateway_service(
-    deployment: Deployment, on_ready: Callable[[Address], None], *, allowed_hosts: tuple[str, ...] | None = None
+    deployment: Deployment,
+    on_ready: Callable[[Address], None],
+    *,
+    lease_key: bytes | None,
+    allowed_hosts: tuple[str, ...] | None = None,
 ) -> Running:
     """Build a gateway on the host and port of the settings; `on_ready` is told where it listens.
 
-    With `allowed_hosts` it answers for these names alone: what a page of a stranger has a browser send is refused.
+    Without the orchestrators' `lease_key` it takes no results from outside. With `allowed_hosts` it answers for these
+    names alone: what a page of a stranger has a browser send is refused.
     """
     from playhead_gateway.gateway import GatewayParts
     from playhead_gateway.limits import Limits
@@ -214,6 +220,7 @@ def gateway_service(
         clock=clock,
         entropy=_entropy,
         limits=Limits(allowed_hosts=allowed_hosts),
+        lease_key=lease_key,
     )
 
     def listening(address: Address) -> None:

@@ -48,14 +48,14 @@ async def dev(reference: str | None, settings: Settings, *, began: float) -> int
             topics = settings.topics
             await store.queue.prepare(*topics.fixed, *compose.pool_topics(topics, pools))
             addresses: list[str] = []
+            key = lease_key_in(settings.data)
             services = {
-                "orchestrator": compose.orchestrator_service(
-                    deployment, app.agents, models, lease_key_in(settings.data)
-                ),
+                "orchestrator": compose.orchestrator_service(deployment, app.agents, models, key),
                 **compose.worker_services(deployment, app.tools, pools, app.lifespans),
                 "gateway": compose.gateway_service(
                     deployment,
                     lambda address: addresses.append(str(address)),
+                    lease_key=key,
                     allowed_hosts=LOOPBACK if settings.host in LOOPBACK else None,
                 ),
             }

@@ -95,7 +95,13 @@ async def gateway(settings: Settings, *, wait_seconds: float, began: float) -> i
         await store.queue.prepare(*settings.topics.fixed)
         store.warm()
         addresses: list[str] = []
-        services = {"gateway": compose.gateway_service(deployment, lambda address: addresses.append(str(address)))}
+        services = {
+            "gateway": compose.gateway_service(
+                deployment,
+                lambda address: addresses.append(str(address)),
+                lease_key=lease_key_of(settings) if settings.lease_secret else None,
+            )
+        }
 
         def lines() -> Sequence[str]:
             return _lines(settings, "gateway", f"api       http://{addresses[0]}/v1")

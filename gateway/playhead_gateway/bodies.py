@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 import orjson
 from playhead.errors import TooLarge
 from playhead.events import Json
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 from starlette.requests import ClientDisconnect, Request
 
 from playhead_gateway.limits import Limits
@@ -18,6 +18,7 @@ __all__ = [
     "CancelBody",
     "CloseBody",
     "Content",
+    "ResultBody",
     "SayBody",
     "StartBody",
     "TaskBody",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 IDEMPOTENCY_KEY_MAX = 255
+ERROR_CHARS_MAX = 2_000
 QUOTED = re.compile(r'"((?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 """An RFC 8941 string, which the draft of the header wants. Nearly everyone sends it bare, so that is taken too."""
 BARE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
@@ -101,6 +103,32 @@ class CancelBody(Body):
 
 class CloseBody(Body):
     """Nothing needs saying."""
+
+
+def _exactly_one(shape: dict[str, Any]) -> None:
+    shape["oneOf"] = [{"required": ["output"]}, {"required": ["error"]}]
+    for member in shape["properties"].values():
+        member.pop("default", None)
+
+
+class ResultBody(Body):
+    """What came of a call: its output, or in a sentence why there is none."""
+
+    model_config = ConfigDict(json_schema_extra=_exactly_one)
+
+    output: Any = None
+    error: Annotated[str, Field(min_length=1, max_length=ERROR_CHARS_MAX)] = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is an error, and no output."""
+        return "error" in self.model_fields_set
+
+    @model_validator(mode="after")
+    def _has_one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("give exactly one of `output` and `error`")
+        return self
 
 
 B = TypeVar("B", bound=Body)

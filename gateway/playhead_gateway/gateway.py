@@ -18,6 +18,7 @@ from playhead.session import empty
 from playhead.telemetry import Telemetry
 
 from playhead_gateway.catalog import Catalog
+from playhead_gateway.deliveries import Deliveries
 from playhead_gateway.fanout import Fanout, Opening
 from playhead_gateway.intake import Intake, Publisher
 from playhead_gateway.limits import Limits
@@ -30,7 +31,10 @@ __all__ = ["Gateway", "GatewayParts"]
 
 @dataclass(frozen=True, slots=True)
 class GatewayParts:
-    """What the composition root hands down. `clock` gives microseconds since the epoch, `entropy` 16 random bytes."""
+    """What the composition root hands down. `clock` gives microseconds since the epoch, `entropy` 16 random bytes.
+
+    `lease_key` is that of the orchestrators; without it no result is taken from outside.
+    """
 
     log: SessionLog
     queue: Queue
@@ -40,6 +44,7 @@ class GatewayParts:
     clock: Callable[[], int]
     entropy: Callable[[], bytes]
     limits: Limits = field(default_factory=Limits)
+    lease_key: bytes | None = None
 
 
 class Gateway:
@@ -55,6 +60,7 @@ class Gateway:
         self.states = States(parts.log, parts.codec, parts.limits)
         publish = Publisher(parts.queue, parts.topics.requests.name, parts.codec)
         self.intake = Intake(parts.log, publish, parts.entropy, parts.limits)
+        self.deliveries = Deliveries(parts.queue, parts.topics.results.name, parts.codec, parts.lease_key)
         self._agents: OrderedDict[SessionId, str | None] = OrderedDict()
 
     @asynccontextmanager

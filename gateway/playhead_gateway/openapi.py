@@ -19,6 +19,7 @@ __all__ = [
     "ASKED",
     "CANCELLED",
     "CLOSED",
+    "DELIVERED",
     "DIRECTORY",
     "EVENTS",
     "SESSION",
@@ -40,6 +41,7 @@ FLAG: Schema = {"type": "boolean"}
 ANYTHING: Schema = {}
 FREE: Schema = {"type": "object"}
 SESSION_ID: Schema = {"type": "string", "pattern": "^ses_[0-9a-z]{26}$"}
+CALL_ID: Schema = {"type": "string", "pattern": "^call_[0-9a-z]{26}$"}
 CURSOR: Schema = {"type": "string", "pattern": "^[0-9]{1,18}(-[0-9a-f]{8})?$"}
 STATUS: Schema = {"type": "string", "enum": ["idle", "running", "waiting", "closed"]}
 TASK_STATUS: Schema = {"type": "string", "enum": ["queued", "running", "completed", "failed", "cancelled"]}
@@ -114,6 +116,7 @@ EVENTS = _record(
 ERROR = _record({"code": TEXT, "message": TEXT})
 CANCELLED = _record({"id": SESSION_ID}, run_id=TEXT)
 CLOSED = _record({"id": SESSION_ID})
+DELIVERED = _record({"call_id": CALL_ID})
 TASK_STARTED = _record({"id": SESSION_ID, "status": TASK_STATUS, "run_id": TEXT}, message_id=TEXT)
 TASK = _record({"id": SESSION_ID, "status": TASK_STATUS}, result=TEXT, error=ERROR, run_id=TEXT)
 TOOLS = _record({"tools": _list(_record({"pool": TEXT, "name": TEXT, "input_schema": ANYTHING, "effect": TEXT}))})
@@ -123,7 +126,9 @@ PROBLEM = _record({"type": TEXT, "title": TEXT, "status": COUNT, "detail": TEXT,
 KEY = r'^([!#-~]([ -~]{0,253}[!-~])?|"([ !#-[\]-~]|\\["\\]){1,255}")$'
 """What `bodies.idempotency_key` takes, bare or quoted."""
 
-IN_PATH: Schema = {"name": "session", "in": "path", "required": True, "schema": SESSION_ID}
+IN_PATH: dict[str, Schema] = {"session": SESSION_ID, "call_id": CALL_ID}
+"""What may stand in a path, by its name there."""
+
 IDEMPOTENCY_KEY: Schema = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -162,9 +167,14 @@ def directory_parameters(limits: Limits) -> list[Schema]:
 
 
 def operation(
-    path: str, answer: Answer, body: type[BaseModel] | None = None, parameters: list[Schema] | None = None
+    path: str,
+    answer: Answer,
+    body: type[BaseModel] | None = None,
+    parameters: list[Schema] | None = None,
+    *,
+    has_key: bool = True,
 ) -> dict[str, Any]:
-    """Give what FastAPI is told of a route, as arguments of `add_api_route`."""
+    """Give what FastAPI is told of a route, as arguments of `add_api_route`. What has a body takes a key, or not."""
     content: Schema = {} if answer.shape is None else {"application/json": {"schema": answer.shape}}
     if answer.streams:
         content["text/event-stream"] = {"schema": TEXT}
@@ -176,13 +186,18 @@ def operation(
     }
     if answer.is_empty_at_end:
         responses[204] = {"description": "The session is closed, and the cursor is at its end."}
-    named = [IN_PATH] if "{session}" in path else []
+    named: list[Schema] = [
+        {"name": name, "in": "path", "required": True, "schema": schema}
+        for name, schema in IN_PATH.items()
+        if f"{{{name}}}" in path
+    ]
     extra: Schema = {"parameters": named + (parameters or [])}
     if body is not None:
-        extra["parameters"] = [*extra["parameters"], IDEMPOTENCY_KEY]
+        if has_key:
+            extra["parameters"] = [*extra["parameters"], IDEMPOTENCY_KEY]
         shape = body.model_json_schema()
         extra["requestBody"] = {
-            "required": bool(shape.get("required")),
+            "required": bool(shape.get("required") or shape.get("oneOf")),
             "content": {"application/json": {"schema": shape}},
         }
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from playhead_gateway import openapi
+from playhead_gateway.answers import Endpoint, json_answer, replay
 from playhead_gateway.bodies import (
     CancelBody,
     CloseBody,
@@ -23,6 +23,7 @@ from playhead_gateway.bodies import (
     json_text,
     read_body,
 )
+from playhead_gateway.call_routes import add_call_routes
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.intake import NewSession, Started
 from playhead_gateway.openapi import Answer, operation
@@ -31,7 +32,6 @@ from playhead_gateway.views import (
     View,
     agent_view,
     listed_view,
-    rendered,
     session_view,
     task_view,
     tool_view,
@@ -44,15 +44,14 @@ __all__ = ["add_routes"]
 STATUSES = ("idle", "running", "waiting", "closed")
 
 
-Endpoint = Callable[[Request], Awaitable[Response]]
-
-
 def add_routes(app: FastAPI, gateway: Gateway) -> None:
     """Add the routes of a gateway to an application."""
     routes = Routes(gateway)
 
     def add(method: str, path: str, endpoint: Endpoint, answer: Answer, **described: Any) -> None:
-        app.add_api_route(path, endpoint, methods=[method], response_model=None, **operation(path, answer, **described))
+        dependencies = described.pop("dependencies", None)
+        shown = operation(path, answer, **described)
+        app.add_api_route(path, endpoint, methods=[method], response_model=None, dependencies=dependencies, **shown)
 
     limits = gateway.limits
     of_events, of_directory = openapi.event_parameters(limits), openapi.directory_parameters(limits)
@@ -69,6 +68,7 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
     add("GET", "/v1/tasks/{session}", routes.task, Answer(200, openapi.TASK))
     add("GET", "/v1/tools", routes.tools, Answer(200, openapi.TOOLS))
     add("GET", "/v1/agents", routes.agents, Answer(200, openapi.AGENTS))
+    add_call_routes(add, gateway)
     for method, alias, endpoint in (
         ("POST", "/agent/stream", routes.stream),
         ("POST", "/agent/task", routes.start_task),
@@ -97,7 +97,8 @@ class Routes:
             if folded.state.started:
                 status, last_seq = folded.state.status, folded.head.seq
         shown: View = {"id": session, "agent": agent, "status": status, "last_seq": last_seq}
-        return _json(shown | _asked(started), 201, _replay(started.replayed) | {"Location": f"/v1/sessions/{session}"})
+        headers = replay(started.replayed) | {"Location": f"/v1/sessions/{session}"}
+        return json_answer(shown | _asked(started), 201, headers)
 
     async def directory(self, request: Request) -> Response:
         """List sessions, newest first."""
@@ -108,7 +109,7 @@ class Routes:
             after=directory_cursor(request),
         )
         shown: View = {"sessions": [listed_view(line) for line in page.sessions], "next_cursor": page.next_after}
-        return _json(without_none(shown))
+        return json_answer(without_none(shown))
 
     async def session(self, request: Request) -> Response:
         """Show a session as its log says it is."""
@@ -117,7 +118,7 @@ class Routes:
         view = session_view(folded.state, folded.head.cursor)
         if not folded.state.started:
             view["agent"] = self._gateway.agent_of(session)
-        return _json(view)
+        return json_answer(view)
 
     async def say(self, request: Request) -> Response:
         """Take a message."""
@@ -127,7 +128,7 @@ class Routes:
         folded = await self._gateway.folded(session)
         asked = await self._gateway.intake.say(folded.state, content, body.mode, key, trace_of(request))
         shown: View = {"run_id": asked.run_id, "message_id": asked.message_id}
-        return _json(shown, 202, _replay(asked.replayed))
+        return json_answer(shown, 202, replay(asked.replayed))
 
     async def events(self, request: Request) -> Response:
         """Show a session's events: as a stream to who accepts one, else as a page."""
@@ -141,7 +142,7 @@ class Routes:
         if not folded.state.closed:
             run = None if body.run_id is None else RunId(body.run_id)
             await self._gateway.intake.cancel(session, run, key)
-        return _json(without_none({"id": session, "run_id": body.run_id}), 202)
+        return json_answer(without_none({"id": session, "run_id": body.run_id}), 202)
 
     async def close(self, request: Request) -> Response:
         """Ask for a session to be ended. Closing a closed one changes nothing."""
@@ -150,7 +151,7 @@ class Routes:
         folded = await self._gateway.folded(session)
         if not folded.state.closed:
             await self._gateway.intake.close(session, key)
-        return _json({"id": session}, 202)
+        return json_answer({"id": session}, 202)
 
     async def stream(self, request: Request) -> Response:
         """Begin a session with a message and answer with its stream."""
@@ -168,21 +169,21 @@ class Routes:
         view: View = {"id": session, "status": "queued"}
         if started.replayed:
             view = task_view((await self._gateway.began(session)).state)
-        headers = _replay(started.replayed) | {"Location": f"/v1/tasks/{session}"}
-        return _json(view | _asked(started), 202, headers)
+        headers = replay(started.replayed) | {"Location": f"/v1/tasks/{session}"}
+        return json_answer(view | _asked(started), 202, headers)
 
     async def task(self, request: Request) -> Response:
         """Show how a task is getting on."""
         folded = await self._gateway.folded(_session(request))
-        return _json(task_view(folded.state))
+        return json_answer(task_view(folded.state))
 
     async def tools(self, _: Request) -> Response:
         """List the tools that workers announced."""
-        return _json({"tools": [tool_view(tool) for tool in self._gateway.catalog.tools]})
+        return json_answer({"tools": [tool_view(tool) for tool in self._gateway.catalog.tools]})
 
     async def agents(self, _: Request) -> Response:
         """List the agents that orchestrators announced."""
-        return _json({"agents": [agent_view(agent) for agent in self._gateway.catalog.agents]})
+        return json_answer({"agents": [agent_view(agent) for agent in self._gateway.catalog.agents]})
 
     async def _start(self, request: Request, body: StartBody | TaskBody) -> Started:
         key = idempotency_key(request)
@@ -206,12 +207,3 @@ def _session(request: Request) -> SessionId:
 def _asked(started: Started) -> View:
     message = started.message
     return {} if message is None else {"run_id": message.run_id, "message_id": message.message_id}
-
-
-def _replay(replayed: bool) -> dict[str, str]:
-    return {"Idempotency-Replayed": "true"} if replayed else {}
-
-
-def _json(view: View, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    all_headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
-    return Response(rendered(view), status, all_headers, "application/json")

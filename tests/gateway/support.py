@@ -44,6 +44,7 @@ from playhead_gateway.server import Address, serve
 
 CODEC = Codec()
 NOW = 1_700_000_000_000_000
+LEASE_KEY = b"a key for tests"
 
 
 @dataclass
@@ -65,6 +66,7 @@ class World:
             clock=lambda: NOW,
             entropy=lambda: next(self.entropy).to_bytes(16, "big"),
             limits=replace(Limits(), **limits),
+            lease_key=LEASE_KEY,
         )
 
     async def write(self, session: SessionId, *events: Event, cause: str | None = None) -> Head:

@@ -1,0 +1,57 @@
+"""The routes of calls: results that come from outside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import orjson
+from fastapi import Security
+from fastapi.security import HTTPBearer
+from playhead.events import Json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from playhead_gateway import openapi
+from playhead_gateway.answers import Add, json_answer
+from playhead_gateway.bodies import ResultBody, json_text, read_body
+from playhead_gateway.gateway import Gateway
+from playhead_gateway.openapi import Answer
+
+__all__ = ["add_call_routes"]
+
+TICKET = HTTPBearer(
+    scheme_name="ticket",
+    bearerFormat="<session>.<call>.<lease>",
+    description="What `ToolContext.ticket` gave for the call.",
+    auto_error=False,
+)
+"""Only described by this: a ticket is checked by `Deliveries`, with a problem of ours where it is wrong."""
+
+
+def add_call_routes(add: Add, gateway: Gateway) -> None:
+    """Add the routes of calls."""
+    routes = CallRoutes(gateway)
+    delivered = Answer(202, openapi.DELIVERED)
+    result = "/v1/calls/{call_id}/result"
+    add("POST", result, routes.result, delivered, body=ResultBody, has_key=False, dependencies=[Security(TICKET)])
+
+
+class CallRoutes:
+    """The endpoints, one method a route."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._limits = gateway.limits
+
+    async def result(self, request: Request) -> Response:
+        """Take the result of a call that waits for one from outside; a second one changes nothing."""
+        call_id = str(request.path_params["call_id"])
+        report = self._gateway.deliveries.admit(request.headers.get("authorization"), call_id)
+        body = await read_body(request, ResultBody, self._limits)
+        if body.failed:
+            told = {"type": "ToolFailed", "message": body.error}  # as a tool that raises it has its result
+            report = replace(report, status="error", output=Json(orjson.dumps(told).decode()))
+        else:
+            report = replace(report, output=json_text(body.output, "a result", self._limits.content_bytes_max))
+        await self._gateway.deliveries.deliver(report)
+        return json_answer({"call_id": report.call_id}, 202)
