@@ -112,11 +112,13 @@ def test_what_is_wrong_with_an_app_is_told_in_its_own_lines(folder: Path, source
 
 
 def test_an_error_in_a_bad_declaration_names_the_users_line(folder: Path) -> None:
-    (folder / "broken.py").write_text("from playhead import tool\n\n@tool(approval=True)\ndef f(x: int) -> int: ...\n")
+    (folder / "broken.py").write_text(
+        'from playhead import tool\n\n@tool(approval=3)\ndef f(x: int) -> int:\n    """F."""\n    return x\n'
+    )
     (message,) = load(folder, "broken.py")
     assert isinstance(message, str)
     assert message.startswith(
-        "broken.py cannot be imported: broken.py:3: @tool(approval=True): @tool(approval=…) is not"
+        "broken.py cannot be imported: broken.py:3: @tool(approval=3): tool f: approval is True, False or"
     )
 
 
