@@ -1,7 +1,8 @@
-"""Named points at which a test may have a process die. In production nothing happens there.
+"""Named points at which a test may have a process die or stop. In production nothing happens there.
 
 Each stands at a boundary that something durable or outside crosses. `PLAYHEAD_FAILPOINT=worker.ran:3` kills the process
-with SIGKILL when it comes to `worker.ran` for the third time.
+with SIGKILL when it comes to `worker.ran` for the third time; `worker.ran:3:stop` has it stop there with SIGSTOP, until
+somebody sends SIGCONT.
 """
 
 from __future__ import annotations
@@ -42,16 +43,24 @@ OWNER_POINTS = (
 """In the order in which an owner answers an input, hands out a call and grants one that is asked for."""
 
 
+ACTIONS = {"": signal.SIGKILL, "kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+
 def nowhere(name: str) -> None:
     """Go on: what a process does at every point unless it is told otherwise."""
 
 
 def failpoint(text: str) -> Reach:
-    """Read `name` or `name:nth` and give what dies there, the first or the `nth` time. Raises `Misconfigured`."""
-    name, _, count = text.partition(":")
-    if name not in (*WORKER_POINTS, *OWNER_POINTS) or not (count or "1").isdigit():
+    """Read `name`, `name:nth` or `name:nth:action`, and give what dies or stops there, the first or the `nth` time.
+
+    Raises `Misconfigured`.
+    """
+    name, _, rest = text.partition(":")
+    count, _, action = rest.partition(":")
+    if name not in (*WORKER_POINTS, *OWNER_POINTS) or not (count or "1").isdigit() or action not in ACTIONS:
         known = ", ".join((*WORKER_POINTS, *OWNER_POINTS))
-        raise Misconfigured(f"PLAYHEAD_FAILPOINT is NAME or NAME:NTH, not {text!r}; the names are {known}")
+        why = f"PLAYHEAD_FAILPOINT is NAME, NAME:NTH or NAME:NTH:stop, not {text!r}; the names are {known}"
+        raise Misconfigured(why)
     left = int(count or 1)
 
     def reach(reached: str) -> None:
@@ -59,6 +68,6 @@ def failpoint(text: str) -> Reach:
         if reached == name:
             left -= 1
             if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), ACTIONS[action])
 
     return reach

@@ -63,13 +63,16 @@ class Settings(BaseSettings):
     session_timeout_seconds: float = Field(10.0, ge=1)
     """How long a silent member of a consumer group keeps its partitions: what a crash costs."""
 
+    lost_seconds: float = Field(15.0, ge=7)
+    """How long nothing is heard of a running `once` call until it counts as lost. At least three heartbeats."""
+
     archive: str | None = None
     """The folder for what is too large for events; all processes of a deployment must reach the same."""
     concurrency: int = Field(32, ge=1, le=10_000)
     """How many calls one worker runs at a time."""
 
     failpoint: str | None = None
-    """Where this process kills itself, in tests (see `playhead.failpoints`)."""
+    """Where this process kills or stops itself, in tests (see `playhead.failpoints`)."""
     scenario: Path | None = None
     """What the scripted model says, in tests."""
     scripted_pace: float | None = Field(None, ge=0)

@@ -11,7 +11,7 @@ import httpx2
 
 from tests.chaos.folding import ENDS, Event, Folded, folded
 
-__all__ = ["WAIT_SECONDS", "Viewer", "ask", "began", "check", "get", "log_of", "viewing"]
+__all__ = ["WAIT_SECONDS", "Viewer", "ask", "began", "began_surely", "check", "get", "log_of", "viewing"]
 
 WAIT_SECONDS = 40.0
 """The longest wait for anything: a crashed owner's session timeout, a model call and several restarts are in it."""
@@ -45,6 +45,20 @@ async def get(url: str, path: str) -> dict[str, Any]:
 async def began(url: str, text: str) -> str:
     """Begin a session with a message and give its id."""
     return str((await ask(url, "/v1/sessions", {"input": text}))["id"])
+
+
+async def began_surely(url: str, text: str, key: str) -> str:
+    """Begin a session as a patient client does: with one key, until somebody lives long enough to answer."""
+    async with asyncio.timeout(WAIT_SECONDS), _client(url) as client:
+        while True:
+            try:
+                response = await client.post("/v1/sessions", json={"input": text}, headers={"Idempotency-Key": key})
+                if response.is_success:
+                    return str(response.json()["id"])
+                assert response.status_code == 503, response.text
+            except httpx2.TransportError:
+                pass
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 async def log_of(url: str, session: str) -> list[Event]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
+import psutil
+
 from tests.chaos.app import JOURNAL
 from tests.chaos.folding import Event
 from tests.chaos.scenario import PACE_SECONDS, SCENARIO
@@ -26,6 +28,7 @@ START_SECONDS = 30.0
 EXIT_SECONDS = 15.0
 """More than the grace, and than what closing takes after it."""
 LINES_KEPT = 60
+POLL_SECONDS = 0.05
 
 ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 
@@ -86,6 +89,13 @@ class Process:
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
 
+    async def stopped(self, seconds: float = EXIT_SECONDS) -> None:
+        """Wait until it has stopped, as SIGSTOP has it."""
+        watched = psutil.Process(self.pid)
+        async with asyncio.timeout(seconds):
+            while watched.status() != psutil.STATUS_STOPPED:
+                await asyncio.sleep(POLL_SECONDS)  # the system tells nobody
+
     async def exited(self, seconds: float = EXIT_SECONDS) -> int:
         """Wait for its end and give its exit code."""
         async with asyncio.timeout(seconds):
@@ -126,13 +136,15 @@ class Stage:
 
     folder: Path
     kafka: str = ""
+    app: str = "tests.chaos.app"
+    scenario: Sequence[Mapping[str, object]] = field(default_factory=lambda: SCENARIO)
     prefix: str = field(default_factory=lambda: f"chaos-{uuid4().hex[:12]}")
     variables: dict[str, str] = field(default_factory=dict[str, str])
     processes: list[Process] = field(default_factory=list[Process])
 
     def __post_init__(self) -> None:
         scenario = self.folder / "scenario.json"
-        scenario.write_text(json.dumps(SCENARIO))
+        scenario.write_text(json.dumps(self.scenario))
         self.journal = self.folder / "journal"
         self.journal.touch()
         given = {
@@ -152,16 +164,17 @@ class Stage:
         """Set how long the model takes for each delta, in the processes that are started from now on."""
         self.variables["PLAYHEAD_SCRIPTED_PACE"] = str(seconds)
 
-    async def dev(self, port: int = 0) -> Process:
-        """Start everything in one process, on this stage's data folder."""
-        return await self._start("dev", "dev", "tests.chaos.app", "--port", str(port), "--data", str(self.folder))
+    async def dev(self, port: int = 0, variables: Mapping[str, str] | None = None) -> Process:
+        """Start everything in one process, on this stage's data folder; `variables` are for this process alone."""
+        flags = ("--port", str(port), "--data", str(self.folder))
+        return await self._start("dev", "dev", self.app, *flags, variables=variables)
 
-    async def orchestrator(self) -> Process:
-        return await self._start("orchestrator", "orchestrator", "tests.chaos.app", "--kafka", self.kafka)
+    async def orchestrator(self, variables: Mapping[str, str] | None = None) -> Process:
+        return await self._start("orchestrator", "orchestrator", self.app, "--kafka", self.kafka, variables=variables)
 
-    async def worker(self, concurrency: int = 32) -> Process:
+    async def worker(self, concurrency: int = 32, variables: Mapping[str, str] | None = None) -> Process:
         flags = ("--kafka", self.kafka, "--concurrency", str(concurrency))
-        return await self._start("worker", "worker", "tests.chaos.app", *flags)
+        return await self._start("worker", "worker", self.app, *flags, variables=variables)
 
     async def gateway(self, port: int = 0) -> Process:
         return await self._start("gateway", "gateway", "--kafka", self.kafka, "--port", str(port))
@@ -190,8 +203,8 @@ class Stage:
     def last_words(self) -> str:
         return "\n\n".join(f"--- {process.name} {process.pid}\n{process.last_words()}" for process in self.processes)
 
-    async def _start(self, name: str, *arguments: str) -> Process:
-        process = await Process.begin(name, arguments, self.variables)
+    async def _start(self, name: str, *arguments: str, variables: Mapping[str, str] | None = None) -> Process:
+        process = await Process.begin(name, arguments, {**self.variables, **(variables or {})})
         self.processes.append(process)
         await process.ready()
         return process
