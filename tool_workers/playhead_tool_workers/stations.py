@@ -113,7 +113,11 @@ class BreakerWatch:
 
     def admit(self) -> Admitted | Refused:
         """Ask whether a try may go."""
-        return self.breaker.admit(time.monotonic())
+        now = time.monotonic()
+        admission = self.breaker.admit(now)
+        if isinstance(admission, Admitted) and admission.probe:
+            self._show(now)
+        return admission
 
     def refusal(self) -> Refused | None:
         """Tell whether it is open. A probe may still be refused by `admit`."""
@@ -130,6 +134,9 @@ class BreakerWatch:
                 self.breaker.failed(admitted, now)
             case "withdrawn":
                 self.breaker.withdrawn(admitted)
+        self._show(now)
+
+    def _show(self, now: float) -> None:
         state = self.breaker.state(now)
         if state == self.seen:
             return
