@@ -221,6 +221,7 @@ def gateway_service(
         entropy=_entropy,
         limits=Limits(allowed_hosts=allowed_hosts),
         lease_key=lease_key,
+        archive=deployment.archive,
     )
 
     def listening(address: Address) -> None:

@@ -91,7 +91,7 @@ async def gateway(settings: Settings, *, wait_seconds: float, began: float) -> i
     """Run a gateway. It answers the probes on its own port."""
     begin_logging(settings)
     async with opening.open_cluster(settings, client="gateway", wait_seconds=wait_seconds) as store:
-        deployment = compose.Deployment(settings, store)
+        deployment = compose.Deployment(settings, store, archive=opening.open_archive(settings))
         await store.queue.prepare(*settings.topics.fixed)
         store.warm()
         addresses: list[str] = []

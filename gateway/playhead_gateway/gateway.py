@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from playhead.accept import genesis
+from playhead.archive import Archive
 from playhead.codec import Codec
 from playhead.errors import UnknownSession
 from playhead.ids import SessionId
@@ -33,7 +34,8 @@ __all__ = ["Gateway", "GatewayParts"]
 class GatewayParts:
     """What the composition root hands down. `clock` gives microseconds since the epoch, `entropy` 16 random bytes.
 
-    `lease_key` is that of the orchestrators; without it no result is taken from outside.
+    `lease_key` is that of the orchestrators; without it no result is taken from outside. `archive` has the outputs that
+    were too large for events.
     """
 
     log: SessionLog
@@ -45,6 +47,7 @@ class GatewayParts:
     entropy: Callable[[], bytes]
     limits: Limits = field(default_factory=Limits)
     lease_key: bytes | None = None
+    archive: Archive | None = None
 
 
 class Gateway:

@@ -18,6 +18,8 @@ class Limits:
     """The largest request body."""
     content_bytes_max: int = 768 * KIB
     """The largest message: the event made of it must fit into one record of the log."""
+    output_bytes_max: int = 64 * MIB
+    """How large an archived output may be to be given."""
     metadata_bytes_max: int = 64 * KIB
     json_depth_max: int = 64
 

@@ -55,6 +55,7 @@ class Answer:
     shape: Schema | None = None
     streams: bool = False
     is_empty_at_end: bool = False
+    is_bytes: bool = False
 
 
 def _record(required: Schema, **optional: Schema) -> Schema:
@@ -126,7 +127,9 @@ PROBLEM = _record({"type": TEXT, "title": TEXT, "status": COUNT, "detail": TEXT,
 KEY = r'^([!#-~]([ -~]{0,253}[!-~])?|"([ !#-[\]-~]|\\["\\]){1,255}")$'
 """What `bodies.idempotency_key` takes, bare or quoted."""
 
-IN_PATH: dict[str, Schema] = {"session": SESSION_ID, "call_id": CALL_ID}
+OUTPUT_NAME: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$", "examples": ["0" * 64]}
+
+IN_PATH: dict[str, Schema] = {"session": SESSION_ID, "call_id": CALL_ID, "name": OUTPUT_NAME}
 """What may stand in a path, by its name there."""
 
 IDEMPOTENCY_KEY: Schema = {
@@ -178,6 +181,8 @@ def operation(
     content: Schema = {} if answer.shape is None else {"application/json": {"schema": answer.shape}}
     if answer.streams:
         content["text/event-stream"] = {"schema": TEXT}
+    if answer.is_bytes:
+        content["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
     refused = {"application/problem+json": {"schema": PROBLEM}}
     responses: dict[int | str, Schema] = {
         answer.status: {"description": "Done, or taken to be done.", "content": content},

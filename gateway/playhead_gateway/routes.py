@@ -27,6 +27,7 @@ from playhead_gateway.call_routes import add_call_routes
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.intake import NewSession, Started
 from playhead_gateway.openapi import Answer, operation
+from playhead_gateway.outputs import add_output_routes
 from playhead_gateway.query import choice, directory_cursor, number, trace_of
 from playhead_gateway.views import (
     View,
@@ -69,6 +70,7 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
     add("GET", "/v1/tools", routes.tools, Answer(200, openapi.TOOLS))
     add("GET", "/v1/agents", routes.agents, Answer(200, openapi.AGENTS))
     add_call_routes(add, gateway)
+    add_output_routes(add, gateway)
     for method, alias, endpoint in (
         ("POST", "/agent/stream", routes.stream),
         ("POST", "/agent/task", routes.start_task),

@@ -99,4 +99,5 @@ def test_what_the_document_allows_is_done_for_sessions_that_exist(case: Any, rea
         if session is not None:
             case.path_parameters["session"] = session
         answer = case.call_and_validate(base_url=reached.url, timeout=CALL_SECONDS)
-        assert answer.status_code < 300 or answer.status_code == 409
+        # Nobody can guess the name of an output either: it is a hash.
+        assert answer.status_code < 300 or answer.status_code == (404 if "name" in case.path_parameters else 409)
