@@ -99,9 +99,9 @@ class Viewer:
         """Wait for so many events of a type."""
         await self.until(lambda events: sum(event["type"] == kind for event in events) >= count)
 
-    async def until_end(self, runs: int = 1) -> None:
+    async def until_end(self, runs: int = 1, seconds: float = WAIT_SECONDS) -> None:
         """Wait for the end of so many runs."""
-        await self.until(lambda events: sum(event["type"] in ENDS for event in events) >= runs)
+        await self.until(lambda events: sum(event["type"] in ENDS for event in events) >= runs, seconds)
 
     async def watch(self) -> None:
         """Connect again with the last id whenever the connection is gone, for ever or until the log says no more."""

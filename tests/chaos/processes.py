@@ -93,7 +93,7 @@ class Process:
         """Wait until it has stopped, as SIGSTOP has it."""
         watched = psutil.Process(self.pid)
         async with asyncio.timeout(seconds):
-            while watched.status() != psutil.STATUS_STOPPED:
+            while watched.status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110
                 await asyncio.sleep(POLL_SECONDS)  # the system tells nobody
 
     async def exited(self, seconds: float = EXIT_SECONDS) -> int:

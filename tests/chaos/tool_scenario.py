@@ -13,6 +13,7 @@ SECONDS = 0.2
 TEXT = "ünï “quoted” \\ text"
 WORK_CALLS = 6
 STORM_CALLS = 10
+STORM_SECONDS = 1.5
 SHORTS = 100
 """As many as a message may ask for."""
 
