@@ -15,6 +15,7 @@ from playhead_gateway.limits import Limits
 from playhead_gateway.problems import Problem, invalid_body
 
 __all__ = [
+    "AnswerBody",
     "CancelBody",
     "CloseBody",
     "Content",
@@ -93,6 +94,12 @@ class SayBody(Body):
 
     content: Content
     mode: Literal["queue", "interrupt", "reject"] = "queue"
+
+
+class AnswerBody(Body):
+    """The answer to a question: any JSON."""
+
+    content: Any
 
 
 class CancelBody(Body):

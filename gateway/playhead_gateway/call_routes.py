@@ -1,4 +1,4 @@
-"""The routes of calls: results that come from outside."""
+"""The routes of calls: results and answers that come from outside."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import orjson
 from fastapi import Security
 from fastapi.security import HTTPBearer
 from playhead.events import Json
+from playhead.ids import parse_session_id
 from starlette.requests import Request
 from starlette.responses import Response
 
 from playhead_gateway import openapi
-from playhead_gateway.answers import Add, json_answer
-from playhead_gateway.bodies import ResultBody, json_text, read_body
+from playhead_gateway.answers import Add, json_answer, replay
+from playhead_gateway.bodies import AnswerBody, ResultBody, idempotency_key, json_text, read_body
 from playhead_gateway.gateway import Gateway
+from playhead_gateway.intake import NewAnswer
 from playhead_gateway.openapi import Answer
 
 __all__ = ["add_call_routes"]
@@ -34,6 +36,8 @@ def add_call_routes(add: Add, gateway: Gateway) -> None:
     delivered = Answer(202, openapi.DELIVERED)
     result = "/v1/calls/{call_id}/result"
     add("POST", result, routes.result, delivered, body=ResultBody, has_key=False, dependencies=[Security(TICKET)])
+    answer = "/v1/sessions/{session}/answers/{question_id}"
+    add("POST", answer, routes.answer, Answer(202, openapi.ANSWERED), body=AnswerBody)
 
 
 class CallRoutes:
@@ -55,3 +59,14 @@ class CallRoutes:
             report = replace(report, output=json_text(body.output, "a result", self._limits.content_bytes_max))
         await self._gateway.deliveries.deliver(report)
         return json_answer({"call_id": report.call_id}, 202)
+
+    async def answer(self, request: Request) -> Response:
+        """Answer a question: the call that asked it goes on."""
+        session, key = parse_session_id(str(request.path_params["session"])), idempotency_key(request)
+        body = await read_body(request, AnswerBody, self._limits)
+        content = json_text(body.content, "an answer", self._limits.content_bytes_max)
+        given = NewAnswer(str(request.path_params["question_id"]), content)
+        state = (await self._gateway.folded(session)).state
+        found = await self._gateway.questions.all(session)
+        replayed = await self._gateway.intake.answer(state, given, key, found)
+        return json_answer({"id": session, "question_id": given.question}, 202, replay(replayed))

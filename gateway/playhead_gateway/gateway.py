@@ -25,6 +25,7 @@ from playhead_gateway.intake import Intake, Publisher
 from playhead_gateway.limits import Limits
 from playhead_gateway.problems import Problem
 from playhead_gateway.projections.sse import Projection
+from playhead_gateway.questions import Questions
 from playhead_gateway.states import Folded, States
 
 __all__ = ["Gateway", "GatewayParts"]
@@ -61,6 +62,7 @@ class Gateway:
         self.catalog = Catalog(parts.queue, parts.topics, parts.codec, parts.limits)
         self.fanout = Fanout(parts.log, parts.codec, self.projection.frame, parts.limits)
         self.states = States(parts.log, parts.codec, parts.limits)
+        self.questions = Questions(parts.log, parts.codec, parts.limits)
         publish = Publisher(parts.queue, parts.topics.requests.name, parts.codec)
         self.intake = Intake(parts.log, publish, parts.entropy, parts.limits)
         self.deliveries = Deliveries(parts.queue, parts.topics.results.name, parts.codec, parts.lease_key)

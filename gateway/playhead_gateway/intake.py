@@ -15,7 +15,7 @@ from typing import Literal, cast
 
 import orjson
 from playhead.codec import Codec
-from playhead.commands import CancelRun, CloseSession, Request, Say, StartSession
+from playhead.commands import AnswerQuestion, CancelRun, CloseSession, Request, Say, StartSession
 from playhead.events import Json
 from playhead.ids import MessageId, RunId, SessionId, digest, message_id, run_id, session_id
 from playhead.log import SessionLog
@@ -24,8 +24,12 @@ from playhead.session import Session
 
 from playhead_gateway.limits import Limits
 from playhead_gateway.problems import Problem
+from playhead_gateway.questions import Found
 
-__all__ = ["Asked", "Intake", "NewSession", "Started"]
+__all__ = ["Asked", "Intake", "NewAnswer", "NewSession", "Started"]
+
+ANYBODY = "user"
+"""Who answers: there is no authentication yet."""
 
 Mode = Literal["queue", "interrupt", "reject"]
 
@@ -37,6 +41,14 @@ class NewSession:
     agent: str | None
     content: Json | None
     metadata: Json
+
+
+@dataclass(frozen=True, slots=True)
+class NewAnswer:
+    """What a user answers to a question."""
+
+    question: str
+    content: Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +143,31 @@ class Intake:
         await self._publish(Say(message, session, message, run, content, mode, trace))
         self._recent.add(message, content)
         return Asked(run, message)
+
+    async def answer(self, state: Session, given: NewAnswer, key: str | None, found: Found) -> bool:
+        """Answer a question of a session; `found` are all it asked. Tells whether that was done before.
+
+        Raises `Problem`, `Unavailable`.
+        """
+        session, question = state.id, given.question
+        request = f"req_{digest('answer', session, question, key or self._entropy())}"
+        same = self._recent.same(request, given.content)
+        if same is None and request in state.seen and question in found.answered:
+            same = _equal(found.answered[question].content, given.content)
+        if same is False:
+            raise _other_request(key)
+        if same:
+            return True
+        if question not in found.asked:
+            raise Problem(404, "unknown-question", f"{session} asked no question {question}")
+        is_open = any(call.question == question for call in state.open_calls)
+        if not is_open or self._recent.same(f"answer:{session}:{question}") is not None:
+            why = "is answered" if is_open or question in found.answered else "ended unanswered: nobody waits for it"
+            raise Problem(409, "question-closed", f"{question} {why}")
+        await self._publish(AnswerQuestion(request, session, question, given.content, ANYBODY))
+        self._recent.add(request, given.content)
+        self._recent.add(f"answer:{session}:{question}")
+        return False
 
     async def cancel(self, session: SessionId, run: RunId | None, key: str | None) -> None:
         """Ask for a run, or for all that is going or waiting, to be stopped. Raises `Unavailable`."""

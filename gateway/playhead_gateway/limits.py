@@ -58,6 +58,8 @@ class Limits:
     states_max: int = 1_000
     states_bytes_max: int = 64 * MIB
     """What is kept of folded sessions that nobody has open, in bytes of the records that they were folded from."""
+    questions_bytes_max: int = 8 * MIB
+    """What is kept of open questions, so that they need not be looked up again."""
     recent_max: int = 10_000
     """How many requests are remembered until the log shows them."""
 

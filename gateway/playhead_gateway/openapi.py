@@ -16,6 +16,7 @@ from playhead_gateway.limits import Limits
 
 __all__ = [
     "AGENTS",
+    "ANSWERED",
     "ASKED",
     "CANCELLED",
     "CLOSED",
@@ -42,6 +43,7 @@ ANYTHING: Schema = {}
 FREE: Schema = {"type": "object"}
 SESSION_ID: Schema = {"type": "string", "pattern": "^ses_[0-9a-z]{26}$"}
 CALL_ID: Schema = {"type": "string", "pattern": "^call_[0-9a-z]{26}$"}
+QUESTION_ID: Schema = {"type": "string", "pattern": "^[0-9A-Za-z_.:-]{1,200}$"}
 CURSOR: Schema = {"type": "string", "pattern": "^[0-9]{1,18}(-[0-9a-f]{8})?$"}
 STATUS: Schema = {"type": "string", "enum": ["idle", "running", "waiting", "closed"]}
 TASK_STATUS: Schema = {"type": "string", "enum": ["queued", "running", "completed", "failed", "cancelled"]}
@@ -81,7 +83,22 @@ SESSION = _record(
         "metadata": FREE,
         "status": STATUS,
         "messages": _list(_record({"role": TEXT, "run_id": TEXT, "content": ANYTHING}, message_id=TEXT)),
-        "pending": _list(_record({"type": TEXT, "run_id": TEXT})),
+        "pending": _list(
+            _record(
+                {"type": TEXT, "run_id": TEXT},
+                call_id=TEXT,
+                name=TEXT,
+                input=ANYTHING,
+                effect=TEXT,
+                pool=TEXT,
+                worker=TEXT,
+                waits_for=_list(TEXT),
+                until=COUNT,
+                question=_record({"question_id": TEXT, "content": ANYTHING}, schema=ANYTHING),
+                message_id=TEXT,
+                content=ANYTHING,
+            )
+        ),
         "usage": USAGE,
         "last_seq": COUNT,
         "cursor": CURSOR,
@@ -117,6 +134,7 @@ EVENTS = _record(
 ERROR = _record({"code": TEXT, "message": TEXT})
 CANCELLED = _record({"id": SESSION_ID}, run_id=TEXT)
 CLOSED = _record({"id": SESSION_ID})
+ANSWERED = _record({"id": SESSION_ID, "question_id": QUESTION_ID})
 DELIVERED = _record({"call_id": CALL_ID})
 TASK_STARTED = _record({"id": SESSION_ID, "status": TASK_STATUS, "run_id": TEXT}, message_id=TEXT)
 TASK = _record({"id": SESSION_ID, "status": TASK_STATUS}, result=TEXT, error=ERROR, run_id=TEXT)
@@ -129,7 +147,12 @@ KEY = r'^([!#-~]([ -~]{0,253}[!-~])?|"([ !#-[\]-~]|\\["\\]){1,255}")$'
 
 OUTPUT_NAME: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$", "examples": ["0" * 64]}
 
-IN_PATH: dict[str, Schema] = {"session": SESSION_ID, "call_id": CALL_ID, "name": OUTPUT_NAME}
+IN_PATH: dict[str, Schema] = {
+    "session": SESSION_ID,
+    "call_id": CALL_ID,
+    "question_id": QUESTION_ID,
+    "name": OUTPUT_NAME,
+}
 """What may stand in a path, by its name there."""
 
 IDEMPOTENCY_KEY: Schema = {

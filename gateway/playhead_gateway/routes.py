@@ -117,7 +117,8 @@ class Routes:
         """Show a session as its log says it is."""
         session = _session(request)
         folded = await self._gateway.folded(session)
-        view = session_view(folded.state, folded.head.cursor)
+        questions = await self._gateway.questions.open(folded.state)
+        view = session_view(folded.state, folded.head.cursor, questions)
         if not folded.state.started:
             view["agent"] = self._gateway.agent_of(session)
         return json_answer(view)

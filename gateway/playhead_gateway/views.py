@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from playhead.commands import AnnounceAgent, AnnounceTool, ListSession
-from playhead.events import Json
-from playhead.ids import Cursor, RunId
-from playhead.session import Message, Session
+from playhead.events import Json, QuestionAsked
+from playhead.ids import CallId, Cursor, RunId
+from playhead.session import Message, OpenCall, Session
 
 __all__ = [
     "agent_view",
@@ -24,8 +25,11 @@ __all__ = [
 View = dict[str, Any]
 
 
-def session_view(session: Session, cursor: Cursor) -> View:
-    """Show a folded session. `cursor` is where a stream that goes on from this state starts."""
+def session_view(session: Session, cursor: Cursor, questions: Mapping[str, QuestionAsked]) -> View:
+    """Show a folded session. `cursor` is where a stream that goes on from this state starts.
+
+    `questions` are those that its calls wait for, by id.
+    """
     return without_none(
         {
             "id": session.id,
@@ -36,7 +40,7 @@ def session_view(session: Session, cursor: Cursor) -> View:
             "status": session.status,
             "run": _run(session),
             "messages": [_message(message) for message in session.messages],
-            "pending": _pending(session),
+            "pending": _pending(session, questions),
             "usage": {
                 "input_tokens": session.usage.input_tokens,
                 "output_tokens": session.usage.output_tokens,
@@ -147,27 +151,45 @@ def _run(session: Session) -> View | None:
     }
 
 
-def _pending(session: Session) -> list[View]:
+def _pending(session: Session, questions: Mapping[str, QuestionAsked]) -> list[View]:
     """List what the session waits for: calls without a result, then messages whose run has not begun."""
-    calls: list[View] = [
-        without_none(
-            {
-                "type": "tool_call",
-                "call_id": call.call_id,
-                "run_id": call.run_id,
-                "name": call.name,
-                "input": _spliced(call.input),
-                "pool": call.pool,
-                "worker": call.worker,
-            }
-        )
-        for call in session.open_calls
-    ]
+    still_open = {call.call_id for call in session.open_calls}
+    calls = [_open_call(call, still_open, questions) for call in session.open_calls]
     messages: list[View] = [
         {"type": "message", "message_id": one.message_id, "run_id": one.run_id, "content": _spliced(one.content)}
         for one in session.waiting
     ]
     return calls + messages
+
+
+def _open_call(call: OpenCall, still_open: set[CallId], questions: Mapping[str, QuestionAsked]) -> View:
+    """Show a call without a result, with what it waits for: at most one of a worker, others, a time, and the user."""
+    asked = None if call.question is None else questions.get(call.question)
+    return without_none(
+        {
+            "type": "tool_call",
+            "call_id": call.call_id,
+            "run_id": call.run_id,
+            "name": call.name,
+            "input": _spliced(call.input),
+            "effect": call.effect,
+            "pool": call.pool,
+            "worker": call.worker,
+            "waits_for": [other for other in call.waits_for if other in still_open] or None,
+            "until": call.pending,
+            "question": None if asked is None else _question(asked),
+        }
+    )
+
+
+def _question(asked: QuestionAsked) -> View:
+    return without_none(
+        {
+            "question_id": asked.question_id,
+            "content": _spliced(asked.content),
+            "schema": None if asked.schema is None else _spliced(asked.schema),
+        }
+    )
 
 
 def _spliced(text: Json) -> orjson.Fragment | str:

@@ -12,17 +12,19 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from playhead.adapters.memory import MemoryQueue, MemorySessionLog
+from playhead.events import Json, QuestionAsked
 from playhead.ids import CallId, SessionId
 from playhead.leases import lease_of
 from playhead_gateway.app import create_app
 from schemathesis.checks import positive_data_acceptance
 
-from tests.gateway.support import CLOSED, LEASE_KEY, OWNED, STARTED, World, a_turn, a_world, serving
+from tests.gateway.support import CLOSED, LEASE_KEY, OWNED, RUN, STARTED, World, a_turn, a_world, serving
 
 STREAM = "/v1/stream"
 """Its answer does not end. `test_streams.py` watches it."""
 
 EXAMPLES = 8
+ASKED = QuestionAsked(RUN, 1, 1, "q_1", Json('"Sure?"'))
 CALL_SECONDS = 5.0
 
 DOCUMENT = create_app(World(MemorySessionLog(), MemoryQueue()).parts()).openapi()
@@ -60,8 +62,8 @@ def reached() -> Generator[Reached, None, None]:
     async def serve() -> None:
         world = await a_world()
         talking = await world.log.create()
-        await world.write(talking, STARTED, OWNED, *a_turn(talking))
-        closed = await world.session_with(STARTED, OWNED, CLOSED)
+        await world.write(talking, STARTED, OWNED, *a_turn(talking), ASKED)
+        closed = await world.session_with(STARTED, OWNED, ASKED, CLOSED)
         stop = asyncio.Event()
         stopping.append((asyncio.get_running_loop(), stop))
         async with serving(world.parts()) as served:
@@ -92,6 +94,8 @@ def test_whatever_is_sent_the_answer_is_one_that_the_document_has(case: Any, rea
 def test_what_the_document_allows_is_done_for_sessions_that_exist(case: Any, reached: Reached) -> None:
     """protocol:P25"""
     case.headers.pop("Idempotency-Key", None)
+    if "question_id" in case.path_parameters:
+        case.path_parameters["question_id"] = ASKED.question_id
     if "call_id" in case.path_parameters:  # nobody can guess a ticket
         call = CallId(case.path_parameters["call_id"])
         case.headers["Authorization"] = f"Bearer {reached.sessions[0]}.{call}.{lease_of(LEASE_KEY, call)}"

@@ -282,7 +282,6 @@ async def test_a_task_is_found_by_both_of_its_names(world: World, client: httpx2
         ("POST", "/v1/sessions/{}/fork"),
         ("GET", "/v1/sessions/{}/verify"),
         ("POST", "/v1/sessions/{}/approvals/call_1"),
-        ("POST", "/v1/sessions/{}/answers/1"),
         ("GET", "/v1/sessions/{}/ws"),
         ("DELETE", "/v1/sessions/{}"),
         ("POST", "/v1/responses"),

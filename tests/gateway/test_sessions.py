@@ -119,6 +119,7 @@ async def test_a_session_read_again_shows_what_came_since(world: World, client: 
         ("GET", ""),
         ("GET", "/events"),
         ("POST", "/messages"),
+        ("POST", "/answers/q_1"),
         ("POST", "/cancel"),
         ("POST", "/close"),
     ],
@@ -127,7 +128,7 @@ async def test_an_unknown_session_is_not_found_and_a_malformed_id_is_refused(
     client: httpx2.AsyncClient, method: str, path: str
 ) -> None:
     """protocol:P3"""
-    body = {"content": "hello"} if path == "/messages" else None
+    body = {"content": "hello"} if path in ("/messages", "/answers/q_1") else None
     unknown = await client.request(method, f"/v1/sessions/ses_{'a' * 26}{path}", json=body)
     assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown-session")
     assert unknown.headers["content-type"] == "application/problem+json"

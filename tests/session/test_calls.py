@@ -92,6 +92,7 @@ def test_a_lost_once_call_ends_unknown_and_the_model_is_told_not_to_repeat_it():
 
 
 def test_a_lost_once_call_that_can_be_looked_into_is_handed_out_for_that_alone():
+    """protocol:P72"""
     driven = calling("reconciled")
     call = the_call(driven).call_id
     driven.give(started(call, "first", claim=True))
@@ -122,6 +123,7 @@ def test_a_new_owner_watches_a_call_that_runs_and_hands_out_one_that_does_not():
 
 @pytest.mark.parametrize("name", ["read", "write"])
 def test_a_silent_call_is_handed_out_again_and_the_log_says_so(name: str):
+    """protocol:P72"""
     driven = calling(name)
     call = the_call(driven).call_id
     driven.give(started(call, "s"))
@@ -175,6 +177,7 @@ def test_a_pending_call_waits_for_its_result_and_for_no_worker():
 
 
 def test_a_result_that_does_not_come_in_time_is_a_timeout_and_not_before():
+    """protocol:P71"""
     driven = calling("read")
     call = the_call(driven).call_id
     driven.give(deferred(call, "p", seconds=60))
@@ -198,6 +201,7 @@ def test_a_pending_once_call_is_granted_to_nobody():
 
 
 def test_a_question_is_asked_and_the_answer_has_the_call_made_again():
+    """protocol:P70"""
     driven = calling("once")
     call = the_call(driven).call_id
     driven.give(started(call, "first", claim=True))
@@ -240,6 +244,7 @@ def test_what_comes_after_a_result_that_worked_is_nothing():
 
 @pytest.mark.parametrize("status", ["timeout", "error"])
 def test_what_comes_after_a_result_that_did_not_work_is_recorded_once_and_the_model_is_not_told(status: str):
+    """protocol:P73"""
     driven = calling("read")
     call = the_call(driven).call_id
     driven.give(result(call, "result", status))
