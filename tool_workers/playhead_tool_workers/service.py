@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncGenerator, Coroutine, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import replace
+from typing import NoReturn
 
 from playhead.commands import DeadLetter, Grant, RunTool, StopTool
 from playhead.errors import Misconfigured, Unavailable, Undecodable
@@ -23,6 +24,7 @@ from playhead.tools import Tool, check_name, distinct
 
 from playhead_tool_workers.announcing import announcement
 from playhead_tool_workers.conduct import Conductor, Crew
+from playhead_tool_workers.lifetimes import opened, until
 from playhead_tool_workers.limits import WorkerLimits
 from playhead_tool_workers.parts import WorkerParts
 from playhead_tool_workers.reports import Sender
@@ -91,12 +93,8 @@ class Worker:
         """
         async with AsyncExitStack() as stack:
             if self._lifespan is not None:
-                self._conductor.resources = await stack.enter_async_context(_opened(self._lifespan))
-            try:
-                await self._serve(stop)
-            except BaseExceptionGroup:
-                _heed_cancellation()
-                raise
+                self._conductor.resources = await stack.enter_async_context(opened(self._lifespan))
+            await self._serve(stop)
 
     async def offer(self, tools: Sequence[Tool[..., object]]) -> None:
         """Offer these tools of the pool instead of those so far. Calls that run go on. Raises `Misconfigured`."""
@@ -108,9 +106,9 @@ class Worker:
     async def _serve(self, stop: asyncio.Event) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                await _until(stop, self._announce())
+                await until(stop, self._announce())
                 listening = group.create_task(self._listen())
-                await _until(stop, self._heard.wait())
+                await until(stop, self._heard.wait())
                 await self._consume(stop, group)
                 await self._drain()
                 listening.cancel()
@@ -183,11 +181,12 @@ class Worker:
                 async with self._parts.queue.join(topic, topic) as member:
                     failures = 0
                     await self._take_part(member, stop, group)
-            except* Unavailable as unavailable:
+            except Unavailable as error:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise asyncio.CancelledError from None  # leaving the queue failed, and the error took its place
                 failures += 1
-                log.warning("lost the queue; joining again", failures=failures, error=str(unavailable.exceptions[0]))
-            _heed_cancellation()
-            if failures:
+                log.warning("lost the queue; joining again", failures=failures, error=str(error))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._sender.delay_seconds(failures)):
                         await stop.wait()
@@ -196,17 +195,32 @@ class Worker:
         self._member = member
         try:
             async with asyncio.TaskGroup() as intake:
-                receiving = intake.create_task(self._receive(member, group))
+                receiving = intake.create_task(self._received(member, stop, group))
+                stopped = intake.create_task(stop.wait())
                 self.ready.set()
-                await stop.wait()
-                await self._drain()
+                await asyncio.wait({receiving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                if stop.is_set():
+                    await self._drain()
                 receiving.cancel()
+                stopped.cancel()
+            if not receiving.cancelled() and not stop.is_set():
+                raise receiving.result()
         finally:
             self._member = None
             self._hold(frozenset())
             self._let_go(None)
 
-    async def _receive(self, member: Member, group: asyncio.TaskGroup) -> None:
+    async def _received(self, member: Member, stop: asyncio.Event, group: asyncio.TaskGroup) -> Unavailable:
+        """Receive until the queue is lost, and give the error.
+
+        Raised in a task group that is cancelled just then, it would be all that is heard of (before Python 3.13).
+        """
+        try:
+            await self._receive(member, stop, group)
+        except Unavailable as error:
+            return error
+
+    async def _receive(self, member: Member, stop: asyncio.Event, group: asyncio.TaskGroup) -> NoReturn:
         while True:
             while len(self._calls) >= self._crew.concurrency + self._limits.backlog_max:
                 await self._change()
@@ -221,7 +235,7 @@ class Worker:
                     for message in messages:
                         # While draining, messages are left to whoever has the partition next; coming here still lets
                         # go of partitions.
-                        if self._grace_ends_at is None:
+                        if not stop.is_set():
                             await self._take(message, group)
 
     async def _take(self, message: Message, group: asyncio.TaskGroup) -> None:
@@ -315,34 +329,3 @@ class Worker:
     async def _change(self) -> None:
         self._changed.clear()
         await self._changed.wait()
-
-
-def _heed_cancellation() -> None:
-    """Go on with a cancellation that a task group told nothing of, as one that fails then does before Python 3.13."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-
-
-async def _until(stop: asyncio.Event, work: Coroutine[object, object, object]) -> None:
-    """Do a piece of work, or as much of it as is done when `stop` is set."""
-    async with asyncio.TaskGroup() as group:
-        working, stopped = group.create_task(work), group.create_task(stop.wait())
-        await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        working.cancel()
-        stopped.cancel()
-
-
-@asynccontextmanager
-async def _opened(lifespan: Lifespan) -> AsyncGenerator[object, None]:
-    """Open what the pool's tools share. Raises `Misconfigured` if that fails."""
-    context = lifespan.open()
-    try:
-        resources = await context.__aenter__()
-    except Exception as error:
-        why = f"the lifespan of pool {lifespan.pool} failed before it yielded: {type(error).__name__}: {error}"
-        raise Misconfigured(why) from error
-    try:
-        yield resources
-    finally:
-        await context.__aexit__(None, None, None)
