@@ -13,7 +13,7 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from playhead.archive import Archive
@@ -31,6 +31,7 @@ from playhead_cli.opening import Models, Store
 if TYPE_CHECKING:
     from playhead.agents import Agent
     from playhead.lifespan import Lifespan
+    from playhead.loading import App
     from playhead.tools import Tool
     from playhead_gateway.server import Address
     from playhead_tool_workers.mcp.host import McpHost
@@ -47,6 +48,7 @@ __all__ = [
     "pools_of",
     "probes_service",
     "warm_up_service",
+    "withdraw",
     "worker_services",
 ]
 
@@ -192,6 +194,20 @@ def mcp_service(host: McpHost, beside: Sequence[Tool[..., object]], worker: Runn
         await host.serve(stop, changed)
 
     return Running(run, ready)
+
+
+async def withdraw(deployment: Deployment, before: App, after: App) -> None:
+    """Take back what an app announced and the one after it does not offer."""
+    from playhead_tool_workers.announcing import announcement
+
+    topic, publish = deployment.settings.topics.catalog.name, deployment.store.queue.publish
+    offered = {(tool.pool, tool.name) for tool in after.tools}
+    for tool in before.tools:
+        if (tool.pool, tool.name) not in offered:
+            gone = replace(announcement(tool, clock()), withdrawn=True)
+            await publish(topic, f"{tool.pool}/{tool.name}", deployment.codec.encode(gone))
+    for name in {agent.name for agent in before.agents} - {agent.name for agent in after.agents}:
+        await publish(topic, f"agent/{name}", b"")
 
 
 def gateway_service(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from playhead.loading import App, load_app
 from playhead.settings import Settings
 
 from playhead_cli import compose, opening
+from playhead_cli.compose import Running
 from playhead_cli.lease import lease_key_in
+from playhead_cli.reloading import Reloading, Sources
 from playhead_cli.running import begin_logging, run
 
 __all__ = ["dev"]
@@ -29,38 +32,54 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """On a laptop, a page in the browser must not reach the agent by a name that was rebound to this machine."""
 
 
-async def dev(reference: str | None, settings: Settings, *, began: float) -> int:
-    """Serve an app, or without one the built-in example, until told to stop."""
+async def dev(reference: str | None, settings: Settings, *, began: float, reload: bool = True) -> int:
+    """Serve an app, or without one the built-in example, until told to stop. `reload`: anew when its files change."""
     settings = settings.model_copy(update={"grace_seconds": min(settings.grace_seconds, DEV_GRACE_SECONDS)})
     redactor = begin_logging(settings)
     app = opening.example_app(settings, os.environ) if reference is None else load_app(reference)
     if not app.agents:
         raise Misconfigured(f"{reference} defines no agent: make one with `Agent(…)`")
     with _alone_in(settings.data):
-        async with (
-            opening.open_embedded(settings) as store,
-            opening.open_models(app.agents, settings) as models,
-        ):
-            deployment = compose.Deployment(
-                settings, store, redactor, opening.open_archive(settings) or FolderArchive(settings.data / "archive")
-            )
-            pools = compose.pools_of(app.tools)
-            topics = settings.topics
-            await store.queue.prepare(*topics.fixed, *compose.pool_topics(topics, pools))
+        async with opening.open_embedded(settings) as store:
+            archive = opening.open_archive(settings) or FolderArchive(settings.data / "archive")
+            deployment = compose.Deployment(settings, store, redactor, archive)
+            await store.queue.prepare(*settings.topics.fixed)
             addresses: list[str] = []
             key = lease_key_in(settings.data)
-            services = {
-                "orchestrator": compose.orchestrator_service(deployment, app.agents, models, key),
-                **compose.worker_services(deployment, app.tools, pools, app.lifespans),
-                "gateway": compose.gateway_service(
-                    deployment,
-                    lambda address: addresses.append(str(address)),
-                    lease_key=key,
-                    allowed_hosts=LOOPBACK if settings.host in LOOPBACK else None,
-                ),
-            }
-            services["models"] = compose.warm_up_service(models, dict(services))
-            return await run(services, lambda: _lines(app, settings, addresses[0]), settings, began)
+            generation = partial(_generation, deployment, key)
+            gateway = compose.gateway_service(
+                deployment,
+                lambda address: addresses.append(str(address)),
+                lease_key=key,
+                allowed_hosts=LOOPBACK if settings.host in LOOPBACK else None,
+            )
+            async with AsyncExitStack() as stack:
+                if reference is None or not reload:
+                    services = dict(await stack.enter_async_context(generation(app, None)))
+                else:
+                    reloading = Reloading(Sources(reference), app, generation, settings.grace_seconds)
+                    services = {"app": Running(reloading.serve, reloading.ready)}
+                services["gateway"] = gateway
+                return await run(services, lambda: _lines(app, settings, addresses[0]), settings, began)
+
+
+@asynccontextmanager
+async def _generation(
+    deployment: compose.Deployment, key: bytes, app: App, before: App | None
+) -> AsyncGenerator[Mapping[str, Running], None]:
+    """Build what an app takes: its orchestrator, a worker for each pool, the models that it names."""
+    settings, store = deployment.settings, deployment.store
+    async with opening.open_models(app.agents, settings) as models:
+        pools = compose.pools_of(app.tools)
+        await store.queue.prepare(*compose.pool_topics(settings.topics, pools))
+        services = {
+            "orchestrator": compose.orchestrator_service(deployment, app.agents, models, key),
+            **compose.worker_services(deployment, app.tools, pools, app.lifespans),
+        }
+        if before is not None:
+            await compose.withdraw(deployment, before, app)
+        services["models"] = compose.warm_up_service(models, dict(services))
+        yield services
 
 
 def _lines(app: App, settings: Settings, address: str) -> Sequence[str]:

@@ -83,13 +83,16 @@ def dev(
     port: Port = None,
     host: Host = None,
     data: Data = None,
+    reload: Annotated[
+        bool, typer.Option("--reload/--no-reload", envvar="PLAYHEAD_RELOAD", help="Serve APP anew when it changes.")
+    ] = True,
     scenario: Annotated[Path | None, typer.Option("--scenario", envvar="PLAYHEAD_SCENARIO", hidden=True)] = None,
 ) -> None:
     """Run everything in one process, on SQLite."""
     from playhead_cli.dev import dev
 
     settings = settings_of(port=port, host=host, data=data, scenario=scenario)
-    finish(run(dev(app_path, settings, began=BEGAN), fast=True))
+    finish(run(dev(app_path, settings, began=BEGAN, reload=reload), fast=True))
 
 
 @app.command()

@@ -60,6 +60,8 @@ class Catalogue:
         async with aclosing(queue.replay(topic, follow=True)) as batches:
             async for messages in batches:
                 for message in messages:
+                    if not message.value:
+                        continue  # an agent that is offered no more
                     try:
                         command = codec.command(message.value)
                     except Undecodable as error:
