@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from playhead.accept import Head, Record, genesis
 from playhead.adapters.kafka import KafkaConnection, KafkaStore, open_kafka
 from playhead.adapters.kafka.connection import Background, Cluster
-from playhead.adapters.kafka.progress import Progress, decode_finished, encode_finished
 from playhead.adapters.kafka.sink import SINK_BYTES_MAX
 from playhead.adapters.kafka.topics import STOCK_SESSIONS
 from playhead.adapters.kafka.writer import Batch, Writer
+from playhead.adapters.progress import Progress, decode_finished, encode_finished
 from playhead.codec import Codec, Context
 from playhead.errors import CursorConflict, Misconfigured, Superseded, Unavailable, UnknownSession
 from playhead.events import OwnerChanged, TextDelta

@@ -70,6 +70,7 @@ class Workshop:
         self.queue: Queue = queue or MemoryQueue(grace_seconds=1.0)
         self.topics, self.codec, self.telemetry = Topics(pool_partitions=partitions), Codec(), Telemetry()
         self.redactor = Redactor()
+        self.patience_seconds = PATIENCE_SECONDS
         self._environment = environment or {}
         self._archive = archive
 
@@ -102,12 +103,14 @@ class Workshop:
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(worker.serve(stop))
-            await within(worker.ready.wait())
+            async with asyncio.timeout(self.patience_seconds):
+                await worker.ready.wait()
             try:
                 yield worker
             finally:
                 stop.set()
-                await within(serving)
+                async with asyncio.timeout(self.patience_seconds):
+                    await serving
 
     def call(self, tool: str, arguments: Mapping[str, object], effect: str = "read", **more: Any) -> RunTool:
         """Make a call, without sending it. `more` are other fields of it."""
@@ -197,7 +200,7 @@ class Workshop:
         """Read a topic from its beginning until there is enough."""
         seen: list[Command] = []
         async with (
-            asyncio.timeout(PATIENCE_SECONDS),
+            asyncio.timeout(self.patience_seconds),
             aclosing(self.queue.replay(topic, follow=True)) as batches,
         ):
             async for messages in batches:

@@ -81,9 +81,15 @@ def _bounded(name: str, data: bytes, bytes_max: int) -> bytes:
 
 
 def _write(path: Path, data: bytes) -> None:
-    if path.exists():
-        return  # the name says what the content is
-    path.parent.mkdir(mode=0o700, exist_ok=True)
+    if not path.exists():  # the name says what the content is
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        _place(path, data)
+    # Also where it was there: who put it may have died before this.
+    _sync(path.parent)
+    _sync(path.parent.parent)
+
+
+def _place(path: Path, data: bytes) -> None:
     part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}")
     try:
         with part.open("xb") as file:
@@ -91,8 +97,6 @@ def _write(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-        _sync(path.parent)
-        _sync(path.parent.parent)
     finally:
         part.unlink(missing_ok=True)
 

@@ -9,12 +9,12 @@ message: such a group belongs in one process.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from playhead.adapters.shelf import BATCH_MESSAGES_MAX, Listener, Place, Shelf
+from playhead.adapters.progress import Progress, decode_finished
+from playhead.adapters.shelf import BATCH_MESSAGES_MAX, Commit, Listener, Place, Shelf
 from playhead.errors import Misconfigured
 from playhead.queue import Assigned, Delivery, Message, Revoked, spread
 
@@ -56,9 +56,9 @@ class Groups:
         group = self._groups.get(name)
         if group is None:
             committed = {
-                (topic, partition): offset
+                (topic, partition): commit
                 for topic in widths
-                for partition, offset in (await self._shelf.committed(name, topic)).items()
+                for partition, commit in (await self._shelf.committed(name, topic)).items()
             }
             group = self._groups[name] = _Group(name, self._shelf, dict(widths), committed, self._grace_seconds)
         if group.widths != widths:
@@ -71,27 +71,15 @@ class Groups:
 
 @dataclass(slots=True)
 class _Tenure:
-    """A member's time with one place: where it is, and which of the messages it was handed are done."""
+    """A member's time with one place: where it is, and which of the messages are done."""
 
     position: int
-    handed: deque[int] = field(default_factory=deque[int])
-    done: set[int] = field(default_factory=set[int])
+    progress: Progress
 
-    def hand(self, batch: Sequence[Message]) -> None:
-        self.handed.extend(message.offset for message in batch)
+    def hand(self, batch: Sequence[Message]) -> list[Message]:
+        """Give those of a batch that are not done already."""
         self.position = batch[-1].offset + 1
-
-    def acknowledge(self, offset: int) -> int | None:
-        """Mark a message as done; give the offset up to which everything is, if that moved."""
-        if not self.handed or offset < self.handed[0]:
-            return None
-        self.done.add(offset)
-        safe: int | None = None
-        while self.handed and self.handed[0] in self.done:
-            first = self.handed.popleft()
-            self.done.discard(first)
-            safe = first + 1
-        return safe
+        return [message for message in batch if self.progress.deliver(message.offset)]
 
 
 @dataclass(slots=True)
@@ -101,7 +89,7 @@ class _Group:
     name: str
     shelf: Shelf
     widths: dict[str, int]
-    committed: dict[Place, int]
+    committed: dict[Place, Commit]
     grace_seconds: float
     members: dict[str, _Member] = field(default_factory=dict[str, "_Member"])
 
@@ -133,9 +121,13 @@ class _Group:
     def places(self, partition: int) -> list[Place]:
         return [(topic, partition) for topic, width in self.widths.items() if partition < width]
 
-    def commit(self, place: Place, offset: int) -> None:
-        self.committed[place] = offset
-        self.shelf.commit(self.name, place, offset)
+    def tenure(self, place: Place) -> _Tenure:
+        """Begin where the last one ended."""
+        offset, finished = self.committed.get(place, (0, ""))
+        return _Tenure(offset, Progress(decode_finished(offset, finished)))
+
+    def end(self, place: Place, tenure: _Tenure) -> None:
+        self.committed[place] = tenure.progress.commit() or self.committed.get(place, (0, ""))
 
 
 class _Member:
@@ -164,7 +156,8 @@ class _Member:
                 return self._announce_gain()
             if batch := await self._gather():
                 return batch
-            if not self.listener.news.is_set():
+            # What is ready may have been done already, and more of it may follow.
+            if not self.listener.ready and not self.listener.news.is_set():
                 await self.listener.news.wait()
 
     def acknowledge(self, *messages: Message) -> None:
@@ -172,9 +165,8 @@ class _Member:
             place = (message.topic, message.partition)
             # A place that was taken away is the next member's to finish.
             if (tenure := self._tenures.get(place)) is not None:
-                safe = tenure.acknowledge(message.offset)
-                if safe is not None:
-                    self._group.commit(place, safe)
+                tenure.progress.finish(message.offset)
+                self._group.shelf.commit(self._group.name, place, tenure.progress)
 
     def want(self, fair: frozenset[int]) -> None:
         """Compare what is held with what should be, and prepare to say what is lost."""
@@ -200,7 +192,8 @@ class _Member:
         self._letting_go -= partitions
         for partition in partitions:
             for place in self._group.places(partition):
-                self._tenures.pop(place, None)
+                if (tenure := self._tenures.pop(place, None)) is not None:
+                    self._group.end(place, tenure)
         if not (self._letting_go or self._losing & self.held):
             self.keep_patience()
 
@@ -225,7 +218,7 @@ class _Member:
         self._unannounced.clear()
         for partition in given:
             for place in self._group.places(partition):
-                self._tenures[place] = _Tenure(self._group.committed.get(place, 0))
+                self._tenures[place] = self._group.tenure(place)
                 self.listener.notice(place)
         return Assigned(given)
 
@@ -257,6 +250,5 @@ class _Member:
         for place, tenure, batch in found:
             # While a shelf was read the grace may have run out and the place be another member's.
             if self._tenures.get(place) is tenure:
-                tenure.hand(batch)
-                handed.extend(batch)
+                handed += tenure.hand(batch)
         return tuple(handed)

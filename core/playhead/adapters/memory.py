@@ -16,7 +16,8 @@ from typing import Literal
 from playhead.accept import Head, Record, genesis
 from playhead.adapters.chain import appended, check_append, head_at
 from playhead.adapters.groups import HANDOVER_GRACE_SECONDS, Groups
-from playhead.adapters.shelf import Listeners, Place, check_size, no_such_topic, partition_for, replay
+from playhead.adapters.progress import Progress
+from playhead.adapters.shelf import Commit, Listeners, Place, check_size, no_such_topic, partition_for, replay
 from playhead.errors import CursorConflict, UnknownSession
 from playhead.ids import BEGINNING, Cursor, SessionId, session_id
 from playhead.log import Page
@@ -131,7 +132,7 @@ class MemoryQueue:
     def __init__(self, *, grace_seconds: float = HANDOVER_GRACE_SECONDS) -> None:
         self.listeners = Listeners()
         self._topics: dict[str, _Topic] = {}
-        self._committed: dict[tuple[str, str], dict[int, int]] = {}
+        self._committed: dict[tuple[str, str], dict[int, Progress]] = {}
         self._groups = Groups(self, grace_seconds)
 
     async def prepare(self, *topics: TopicSpec) -> None:
@@ -185,13 +186,14 @@ class MemoryQueue:
         """Give where each partition ends."""
         return dict(enumerate(self._topic(topic).ends))
 
-    async def committed(self, group: str, topic: str) -> Mapping[int, int]:
+    async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
         """Give how far a group is."""
-        return self._committed.get((group, topic), {})
+        kept = self._committed.get((group, topic), {})
+        return {p: commit for p, progress in kept.items() if (commit := progress.commit()) is not None}
 
-    def commit(self, group: str, place: Place, offset: int) -> None:
+    def commit(self, group: str, place: Place, progress: Progress) -> None:
         """Keep how far a group is."""
-        self._committed.setdefault((group, place[0]), {})[place[1]] = offset
+        self._committed.setdefault((group, place[0]), {})[place[1]] = progress
 
     async def settle(self) -> None:
         """Do nothing: what is committed is kept at once."""

@@ -11,12 +11,14 @@ from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequen
 from contextlib import contextmanager
 from typing import Literal, Protocol
 
+from playhead.adapters.progress import Progress
 from playhead.codec import RECORD_BYTES_MAX
 from playhead.errors import Misconfigured, TooLarge
 from playhead.queue import Message
 
 __all__ = [
     "BATCH_MESSAGES_MAX",
+    "Commit",
     "Listener",
     "Listeners",
     "Place",
@@ -32,6 +34,10 @@ BATCH_MESSAGES_MAX = 256
 
 Place = tuple[str, int]
 """A topic and one of its partitions."""
+
+
+Commit = tuple[int, str]
+"""The offset before which a group is done with every message, and those after it (see `progress`)."""
 
 
 class Shelf(Protocol):
@@ -54,12 +60,12 @@ class Shelf(Protocol):
         """Give, by partition, the offset that the next message will have at least. Absent means 0."""
         ...
 
-    async def committed(self, group: str, topic: str) -> Mapping[int, int]:
-        """Give, by partition, the offset before which the group is done with every message. Absent means 0."""
+    async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
+        """Give, by partition, how far the group is. Absent means at the beginning."""
         ...
 
-    def commit(self, group: str, place: Place, offset: int) -> None:
-        """Keep how far a group is, soon."""
+    def commit(self, group: str, place: Place, progress: Progress) -> None:
+        """Keep how far a group is, soon: `progress` tells, when it is written."""
         ...
 
     async def settle(self) -> None:

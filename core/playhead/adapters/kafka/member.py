@@ -21,8 +21,8 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 
 from playhead.adapters.kafka.connection import PATIENCE_SECONDS, Background, Cluster, Lost, is_open
-from playhead.adapters.kafka.progress import Progress, decode_finished
 from playhead.adapters.kafka.wire import FETCH_BYTES_MAX, Place
+from playhead.adapters.progress import Progress, decode_finished
 from playhead.errors import Unavailable
 from playhead.queue import Assigned, Delivery, Message, Revoked
 

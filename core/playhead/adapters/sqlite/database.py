@@ -66,6 +66,20 @@ CREATE TABLE commits (
 ) WITHOUT ROWID;
 """
 
+TABLES_SINCE = (
+    """
+CREATE TABLE IF NOT EXISTS finished (
+    consumers TEXT NOT NULL,                   -- the group
+    topic INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
+    place INTEGER NOT NULL,                    -- the commit that this goes with
+    ranges TEXT NOT NULL,                      -- what is done with after it
+    PRIMARY KEY (consumers, topic, partition)
+) WITHOUT ROWID
+""",
+)
+"""Tables that older files of this format do not have. Who does not know them loses nothing by that."""
+
 
 def open_file(path: Path) -> Connection:
     """Open the file for writing and make it ours if it is new. Raises `Misconfigured`, `Unavailable`."""
@@ -141,6 +155,8 @@ def _set_up(connection: Connection, path: Path) -> None:
         raise Misconfigured(
             f"{path} has format {version} and this version of Playhead knows {FORMAT}: upgrade Playhead"
         )
+    for statement in TABLES_SINCE:
+        connection.execute(statement)
     connection.execute("COMMIT")
     connection.execute("PRAGMA journal_mode = wal")
     connection.execute("PRAGMA synchronous = full")

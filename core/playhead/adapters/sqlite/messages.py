@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from playhead.adapters.shelf import Commit
 from playhead.adapters.sqlite.database import Connection
 from playhead.queue import Message, TopicSpec
 
@@ -60,12 +61,14 @@ def ends_of(connection: Connection, topic: Topic) -> dict[int, int]:
     return {p: _end(connection, topic.number, p) for p in range(topic.spec.partitions)}
 
 
-def commits_of(connection: Connection, group: str, topic: Topic) -> dict[int, int]:
+def commits_of(connection: Connection, group: str, topic: Topic) -> dict[int, Commit]:
     """Read how far a group is with a topic, by partition."""
     rows = connection.execute(
-        "SELECT partition, place FROM commits WHERE consumers = ? AND topic = ?", (group, topic.number)
+        "SELECT partition, place, coalesce(ranges, '') FROM commits"
+        " LEFT JOIN finished USING (consumers, topic, partition, place) WHERE consumers = ? AND topic = ?",
+        (group, topic.number),
     )
-    return dict(rows.fetchall())
+    return {partition: (place, ranges) for partition, place, ranges in rows.fetchall()}
 
 
 def _end(connection: Connection, topic: int, partition: int) -> int:
@@ -149,7 +152,7 @@ class Publish:
 class SaveCommits:
     """Keep how far groups are."""
 
-    offsets: Mapping[tuple[str, int, int], int]
+    commits: Mapping[tuple[str, int, int], Commit]
     """By group, topic number and partition."""
     size: int = 256
 
@@ -158,7 +161,12 @@ class SaveCommits:
         connection.executemany(
             "INSERT INTO commits (consumers, topic, partition, place) VALUES (?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET place = excluded.place",
-            [(*at, offset) for at, offset in self.offsets.items()],
+            [(*at, offset) for at, (offset, _) in self.commits.items()],
+        )
+        connection.executemany(
+            "INSERT INTO finished (consumers, topic, partition, place, ranges) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET place = excluded.place, ranges = excluded.ranges",
+            [(*at, offset, finished) for at, (offset, finished) in self.commits.items()],
         )
 
     def landed(self) -> None:

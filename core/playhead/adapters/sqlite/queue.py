@@ -12,7 +12,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
 from playhead.adapters.groups import Groups
-from playhead.adapters.shelf import Listeners, Place, check_size, no_such_topic, partition_for, replay
+from playhead.adapters.progress import Progress
+from playhead.adapters.shelf import Commit, Listeners, Place, check_size, no_such_topic, partition_for, replay
 from playhead.adapters.sqlite.messages import (
     Offsets,
     Prepare,
@@ -53,7 +54,7 @@ class SqliteQueue:
         self._topics: dict[str, Topic] = {}
         self._rings: dict[Place, Ring[Message]] = {}
         self._groups = Groups(self, grace_seconds)
-        self._uncommitted: dict[tuple[str, int, int], int] = {}
+        self._uncommitted: dict[tuple[str, int, int], Progress] = {}
         self._commit_timer: asyncio.TimerHandle | None = None
         self._committing: asyncio.Future[None] | None = None
 
@@ -108,14 +109,14 @@ class SqliteQueue:
         found = await self._topic(topic)
         return await self._reader.read(lambda db: ends_of(db, found))
 
-    async def committed(self, group: str, topic: str) -> Mapping[int, int]:
+    async def committed(self, group: str, topic: str) -> Mapping[int, Commit]:
         """Give how far a group is."""
         found = await self._topic(topic)
         return await self._reader.read(lambda db: commits_of(db, group, found))
 
-    def commit(self, group: str, place: Place, offset: int) -> None:
+    def commit(self, group: str, place: Place, progress: Progress) -> None:
         """Keep how far a group is, with the next commit."""
-        self._uncommitted[group, self._topics[place[0]].number, place[1]] = offset
+        self._uncommitted[group, self._topics[place[0]].number, place[1]] = progress
         if self._commit_timer is None:
             loop = asyncio.get_running_loop()
             self._commit_timer = loop.call_later(COMMIT_EVERY_SECONDS, self._commit)
@@ -153,8 +154,10 @@ class SqliteQueue:
             self._commit_timer.cancel()
             self._commit_timer = None
         if self._uncommitted:
-            offsets, self._uncommitted = self._uncommitted, {}
-            self._committing = self._writer.submit(SaveCommits(offsets))
+            told = ((at, progress.commit()) for at, progress in self._uncommitted.items())
+            commits = {at: commit for at, commit in told if commit is not None}
+            self._uncommitted = {}
+            self._committing = self._writer.submit(SaveCommits(commits))
             self._committing.add_done_callback(_report)
 
     async def _topic(self, name: str) -> Topic:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 __all__ = ["Progress", "decode_finished", "encode_finished"]
 
 METADATA_CHARS_MAX = 4000
-"""How much a commit carries (the broker's default limit is 4096); what does not fit is delivered again."""
+"""How much a commit carries (Kafka's default limit is 4096); what does not fit is delivered again."""
 
 FINISHED_MAX = 1_000_000
 """The most offsets that metadata may name: more than any member of ours leaves open."""
