@@ -59,6 +59,9 @@ Tell = Callable[[Input], Coroutine[None, None, None]]
 ERROR_CHARS_MAX = 2_000
 """How much of an error's text goes into the log."""
 
+NOBODY = ""
+"""A claim that no worker draws: who hears that it is granted knows that its own is not."""
+
 Key = tuple[object, ...]
 
 
@@ -89,11 +92,11 @@ class Acts:
         self._tasks = tasks
         self._matched: Session | None = None
         self._under_way: dict[Key, Callable[[], object]] = {}
-        self._out: dict[CallId, OpenCall] = {}
+        self._buried: set[CallId] = set()
         self._watches: dict[CallId, Watch] = {}
 
-    def match(self, state: Session, events: Sequence[Event]) -> None:
-        """Do what `state` leaves pending, and no more of what it does not; `events` are those that led to it."""
+    def match(self, before: Session, state: Session, events: Sequence[Event]) -> None:
+        """Do what `state` leaves pending, and no more of what it does not; `events` led to it from `before`."""
         if state is self._matched:
             return
         self._matched = state
@@ -103,21 +106,27 @@ class Acts:
         for key, effect in wanted.items():
             if key not in self._under_way:
                 self._under_way[key] = self._tasks.create_task(self._start(effect, state)).cancel
+        watched = {effect.call.call_id for effect in wanted.values() if isinstance(effect, WatchCall)}
+        self._watches = {call_id: watch for call_id, watch in self._watches.items() if call_id in watched}
+        out = {call.call_id: call for call in before.open_calls}
         for event in events:
-            if isinstance(event, ToolResult):
-                self._over(event, state)
-        self._out = {call.call_id: call for call in state.open_calls}
-        self._watches = {call_id: watch for call_id, watch in self._watches.items() if call_id in self._out}
+            if isinstance(event, ToolResult) and event.call_id in out:
+                self._over(event, out[event.call_id], state)
 
     def answer(self, asked: ReportStarted, state: Session) -> None:
         """Answer a worker that asked whether it may run a call, once what it asked for is in the log or is not."""
         call = next((one for one in state.open_calls if one.call_id == asked.call_id), None)
-        reply: Grant | StopTool = StopTool(asked.call_id, "nobody waits for the call any more")
-        if call is not None and may_start(call, asked.report_id):
+        reply: Grant | StopTool
+        if call is None:
+            reply = StopTool(asked.call_id, "nobody waits for the call any more")
+        elif may_start(call, asked.report_id):
             reply = Grant(asked.call_id, asked.report_id)
-        elif call is not None and call.claim not in (None, asked.report_id):
-            assert call.claim is not None
-            reply = Grant(asked.call_id, call.claim)  # given to another: not even that it runs may be disturbed
+        elif call.is_lost or call.claim is None:
+            # Not this worker's, or not any more. Whoever finds out what became of it goes on, and whoever is given it
+            # later begins: so nobody is told to stop.
+            reply = Grant(asked.call_id, NOBODY)
+        else:
+            reply = Grant(asked.call_id, call.claim)  # given to another, who may not have heard of it yet
         self._tasks.create_task(self._say(asked.pool, reply))
 
     def heard(self, report: Heartbeat | ReportStarted) -> None:
@@ -140,12 +149,12 @@ class Acts:
                 watch.silent_seconds = 0.0
                 self._tasks.create_task(self._fell_silent(watch))
 
-    def _over(self, result: ToolResult, state: Session) -> None:
-        call = self._out.get(result.call_id)
-        if call is None:
-            return
+    def _over(self, result: ToolResult, call: OpenCall, state: Session) -> None:
         if result.status == "cancelled":
             self._tasks.create_task(self._say(call.pool, StopTool(call.call_id, "cancelled")))
+        elif call.call_id in self._buried:
+            self._buried.discard(call.call_id)
+            self._tasks.create_task(self._say(call.pool, StopTool(call.call_id, "given up")))
         elif result.status == "unknown":
             log.warning("nobody knows what became of a call", session=state.id, call=call.call_id, tool=call.name)
             self._tasks.create_task(self._bury(call, state, "its worker was lost, and what became of it is unknown"))
@@ -171,7 +180,9 @@ class Acts:
                 assert_never(effect)
 
     async def _wait(self, until: int, given: Input) -> None:
-        await asyncio.sleep(max(0.0, (until - self._setting.parts.clock()) / 1_000_000))
+        # More than once: the clock may be set, and over hours it does not run as the loop's does.
+        while (left := until - self._setting.parts.clock()) > 0:  # noqa: ASYNC110 - nobody tells the time
+            await asyncio.sleep(left / 1_000_000)
         await self._tell(given)
 
     async def _call_model(self, effect: CallModel, state: Session) -> None:
@@ -231,6 +242,7 @@ class Acts:
 
     async def _give_up(self, call: OpenCall, state: Session, message: str) -> None:
         await self._bury(call, state, message)
+        self._buried.add(call.call_id)
         await self._tell(GaveUp(call.call_id, message))
 
     async def _bury(self, call: OpenCall, state: Session, error: str) -> None:

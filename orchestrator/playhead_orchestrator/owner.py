@@ -224,9 +224,9 @@ class SessionOwner:
         """Answer items: decide, append, and when that is accepted act."""
         reach = self._parts.reach
         reach("owner.received")
-        state = self._state or empty(self._setting.session)
-        draft = Draft(self._parts.codec, state, self._head, self._parts.clock())
-        takes_over = self._inherited and bool(items or pending(state))
+        before = self._state or empty(self._setting.session)
+        draft = Draft(self._parts.codec, before, self._head, self._parts.clock())
+        takes_over = self._inherited and bool(items or pending(before))
         if takes_over:
             self._note(draft.add(TakeOver(self._parts.owner)))
         refused = self._answer(items, draft)
@@ -245,7 +245,7 @@ class SessionOwner:
         self._fresh = False
         self._inherited = self._inherited and not takes_over
         self._state = state
-        acts.match(state, draft.events)
+        acts.match(before, state, draft.events)
         for item in items:
             if isinstance(item.given, ReportStarted) and item.given.claim:
                 acts.answer(item.given, state)

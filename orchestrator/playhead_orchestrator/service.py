@@ -73,6 +73,7 @@ class Orchestrator:
         self._assigned: frozenset[int] = frozenset()
         self._leaving: frozenset[int] = frozenset()
         self._under_way = 0
+        self._is_listening = False
         self._loading = asyncio.Semaphore(LOADING_MAX)
         self._room = asyncio.Event()
         self._counts = _counts(parts)
@@ -127,7 +128,9 @@ class Orchestrator:
     async def _take(self, member: Member) -> None:
         async with asyncio.TaskGroup() as owners:
             while True:
+                self._is_listening = True
                 delivery = await member.receive()
+                self._is_listening = False
                 match delivery:
                     case Assigned(partitions):
                         self._assigned |= partitions
@@ -295,12 +298,13 @@ class Orchestrator:
         while True:
             await asyncio.sleep(waits.look)
             now = time.monotonic()
-            # Who slept (a suspended process, a blocked loop) could hear nothing: that is no silence of others.
+            # Who slept (a suspended process, a blocked loop) could hear nothing: that is no silence of others. Neither
+            # is it while what was delivered is dealt with before any more is taken.
             passed, looked_at = min(now - looked_at, 2 * waits.look), now
             if not self._assigned and now - joined > waits.unassigned:
                 self.ready.set()  # there are more members than partitions: nothing to do is no reason not to serve
             for session, (owner, _) in list(self._owners.items()):
-                if self._partitions[session] in self._assigned:
+                if self._is_listening and self._partitions[session] in self._assigned:
                     owner.look(passed)
                 too_many = len(self._owners) > OWNERS_IDLE_MAX
                 if owner.is_idle and (too_many or now - owner.busy_at > waits.idle):

@@ -19,7 +19,10 @@ Fault = Literal["before", "after"]
 
 
 class FaultyLog:
-    """A session log whose appends wait for `door`, and fail as `faults` say, one after another."""
+    """A session log whose appends wait for `door`, and fail as `faults` say, one after another.
+
+    `ends_asked` counts how often somebody wanted to know where a log ends.
+    """
 
     def __init__(self, log: SessionLog) -> None:
         self._log = log
@@ -28,6 +31,7 @@ class FaultyLog:
         self.door.set()
         self.waiting = asyncio.Event()
         self.acts_before_the_door = False
+        self.ends_asked = 0
 
     async def create(self, session: SessionId | None = None) -> SessionId:
         """Make a session."""
@@ -57,6 +61,7 @@ class FaultyLog:
 
     async def end(self, session: SessionId) -> Head:
         """Give the head."""
+        self.ends_asked += 1
         return await self._log.end(session)
 
     async def delete(self, session: SessionId) -> None:

@@ -12,7 +12,22 @@ from dataclasses import dataclass, field
 from playhead.adapters.memory import MemoryQueue, MemorySessionLog
 from playhead.agents import Agent
 from playhead.codec import Codec
-from playhead.commands import Command, ReportResult, Request, RunTool, Say, StartSession
+from playhead.commands import (
+    Command,
+    Grant,
+    Heartbeat,
+    Report,
+    ReportPending,
+    ReportProgress,
+    ReportQuestion,
+    ReportResult,
+    ReportStarted,
+    Request,
+    RunTool,
+    Say,
+    StartSession,
+    StopTool,
+)
 from playhead.events import Event, Json, Stamped, wire_name
 from playhead.ids import SessionId, digest, message_id, run_id
 from playhead.log import SessionLog
@@ -21,6 +36,8 @@ from playhead.telemetry import Telemetry
 from playhead_orchestrator.model import Finished, ModelRequest, Said, TextSaid, Usage
 from playhead_orchestrator.parts import OrchestratorParts, Waits
 from playhead_orchestrator.service import Orchestrator
+
+__all__ = ["Actor", "Hand", "Script", "Stage", "answer", "names", "only", "use"]
 
 PATIENCE_SECONDS = 5.0
 LEASE_KEY = b"a key for tests"
@@ -162,11 +179,71 @@ class Stage:
                     return self.codec.command(message.value)
         raise AssertionError("the queue ended")
 
+    async def told(self, count: int, pool: str = "default") -> list[Grant | StopTool]:
+        """Wait until a pool's workers have been told so many things about their calls."""
+        found = list[Grant | StopTool]()
+        async with (
+            asyncio.timeout(PATIENCE_SECONDS),
+            aclosing(self.queue.replay(self.topics.control(pool).name, follow=True)) as batches,
+        ):
+            async for messages in batches:
+                for message in messages:
+                    command = self.codec.command(message.value)
+                    assert isinstance(command, Grant | StopTool)
+                    found.append(command)
+                if len(found) >= count:
+                    return found
+        raise AssertionError("the queue ended")
+
+    async def report(self, report: Report) -> None:
+        """Say what a worker says."""
+        await self.queue.publish(self.topics.results.name, report.session, self.codec.encode(report))
+
     async def result(self, call: RunTool, output: str = '"done"', status: str = "ok", lease: str | None = None) -> None:
         report = ReportResult(
             f"result:{call.call_id}", call.session, call.call_id, lease or call.lease, status, Json(output), 5
         )
         await self.queue.publish(self.topics.results.name, call.session, self.codec.encode(report))
+
+
+@dataclass(frozen=True)
+class Hand:
+    """A worker's word on one call. Each is said once: `report` names it."""
+
+    call: RunTool
+    worker: str = "w"
+
+    def claims(self, report: str) -> ReportStarted:
+        """Ask whether it may run the call."""
+        call = self.call
+        return ReportStarted(report, call.session, call.call_id, call.lease, self.worker, claim=True, pool=call.pool)
+
+    def begins(self, report: str) -> ReportStarted:
+        """Begin without asking."""
+        return ReportStarted(report, self.call.session, self.call.call_id, self.call.lease, self.worker)
+
+    def beats(self) -> Heartbeat:
+        """Be heard."""
+        return Heartbeat(self.call.session, self.call.call_id, self.call.lease, self.worker)
+
+    def progresses(self, report: str) -> ReportProgress:
+        """Say how far it is."""
+        return ReportProgress(report, self.call.session, self.call.call_id, self.call.lease, 0.5)
+
+    def defers(self, report: str, seconds: float) -> ReportPending:
+        """Promise the result for later."""
+        within = int(seconds * 1000)
+        return ReportPending(report, self.call.session, self.call.call_id, self.call.lease, within, "later")
+
+    def asks(self, report: str, question: str) -> ReportQuestion:
+        """Ask the user."""
+        call = self.call
+        place = (report, call.session, call.call_id, call.lease, question)
+        return ReportQuestion(*place, Json('"sure?"'), None, Json('{"n":1}'))
+
+    def ends(self, report: str, status: str = "ok", output: str = '"done"') -> ReportResult:
+        """Bring it to an end."""
+        return ReportResult(report, self.call.session, self.call.call_id, self.call.lease, status, Json(output), 5)
 
 
 def names(events: Sequence[Stamped]) -> list[str]:

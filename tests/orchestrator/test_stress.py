@@ -9,9 +9,10 @@ import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from itertools import count
 
 import pytest
 from playhead import Agent, tool
@@ -21,12 +22,15 @@ from playhead.codec import Context
 from playhead.commands import (
     CancelRun,
     Command,
+    DeadLetter,
+    Grant,
     Heartbeat,
     ReportProgress,
     ReportResult,
     ReportStarted,
     RunTool,
     StartSession,
+    StopTool,
 )
 from playhead.errors import Unavailable
 from playhead.events import (
@@ -39,6 +43,8 @@ from playhead.events import (
     Stamped,
     TextDelta,
     ToolCall,
+    ToolResult,
+    ToolStarted,
 )
 from playhead.ids import RunId, SessionId
 from playhead.log import SessionLog
@@ -58,7 +64,7 @@ SESSIONS = 8
 ORCHESTRATORS_MAX = 3
 STIRRING_SECONDS = 2.0
 CALM_SECONDS = 30.0
-WAITS = Waits(again=0.01, reacquire=0.05, handover=0.04, silence=0.3, look=0.05, unassigned=0.2)
+WAITS = Waits(again=0.01, reacquire=0.05, handover=0.04, silence=0.3, lost=0.4, look=0.05, unassigned=0.2)
 HANDOVER_SECONDS = 0.05
 """Less than an owner may need to let go: partitions are also taken from members that still work."""
 
@@ -71,6 +77,24 @@ async def weather(city: str) -> str:
     return city
 
 
+@tool(effect="write", key="city")
+async def visit(city: str) -> str:
+    """Go to a city."""
+    return city
+
+
+@tool(effect="once", after=[weather])
+async def send(city: str) -> str:
+    """Send a letter to a city."""
+    return city
+
+
+@tool(effect="once", reconcile=lambda: "it was sent", exclusive=True)
+async def post(city: str) -> str:
+    """Send a letter that can be looked for."""
+    return city
+
+
 @dataclass
 class World:
     """Everything around the orchestrators. `calm` ends all misbehaviour."""
@@ -80,10 +104,13 @@ class World:
     calm: bool = False
     asked: dict[SessionId, list[RunId]] = field(default_factory=dict[SessionId, list[RunId]])
     lives: int = 0
+    attempts: Iterator[int] = field(default_factory=count)
+    granted: dict[str, asyncio.Future[bool]] = field(default_factory=dict[str, "asyncio.Future[bool]"])
+    executed: Counter[str] = field(default_factory=Counter[str])
     alive: set[Orchestrator] = field(default_factory=set[Orchestrator])
 
     def __post_init__(self) -> None:
-        agent = Agent("helper", model="stage:one", tools=[weather], budget=Budget(steps=6))
+        agent = Agent("helper", model="stage:one", tools=[weather, visit, send, post], budget=Budget(steps=6))
         self.stage = Stage(Actor([self.speak]), [agent])
         self.stage.topics = Topics(session_partitions=4, pool_partitions=2)
         self.stage.waits = replace(WAITS, idle=self.chance.choice((0.2, 60.0)))
@@ -117,7 +144,7 @@ class World:
             uses = tuple(
                 {
                     "type": "tool_use",
-                    "name": self.chance.choice(("weather", "weather", "ghost")),
+                    "name": self.chance.choice(("weather", "visit", "send", "post", "ghost")),
                     "input": {"city": "x"},
                 }
                 for _ in range(self.chance.randrange(1, 4))
@@ -161,17 +188,48 @@ class World:
                         tasks.create_task(self.run(call))
                     member.acknowledge(*delivery)
 
+    async def listen(self) -> None:
+        """Hear what the pool's workers are told, for all of them."""
+        control = self.stage.topics.control("default")
+        await self.stage.queue.prepare(control)
+        async with aclosing(self.stage.queue.replay(control.name, follow=True)) as batches:
+            async for messages in batches:
+                for message in messages:
+                    command = self.stage.codec.command(message.value)
+                    assert isinstance(command, Grant | StopTool)
+                    for claim, verdict in self.granted.items():
+                        if claim.startswith(f"{command.call_id}:") and not verdict.done():
+                            verdict.set_result(isinstance(command, Grant) and command.claim == claim)
+
+    async def may_run(self, call: RunTool, worker: str) -> bool:
+        """Ask for a call until there is an answer."""
+        claim = f"{call.call_id}:{worker}"
+        verdict = self.granted[claim] = asyncio.get_running_loop().create_future()
+        asked = ReportStarted(claim, call.session, call.call_id, call.lease, worker, claim=True, pool=call.pool)
+        while not verdict.done():
+            await self.report(call, asked)
+            await asyncio.wait((verdict,), timeout=0.1)
+        return verdict.result()
+
     async def run(self, call: RunTool) -> None:
-        started = ReportStarted(f"started:{call.call_id}", call.session, call.call_id, call.lease, "w")
-        await self.report(call, started)
+        worker = f"w{next(self.attempts)}"  # a worker names each of its reports anew
+        place = (call.session, call.call_id, call.lease)
+        if call.effect == "once" and not call.reconcile:
+            if not await self.may_run(call, worker):
+                return
+            if self.happens(0.1):
+                return  # dies before it has begun
+            self.executed[call.call_id] += 1
+        elif not call.reconcile:
+            await self.report(call, ReportStarted(f"started:{worker}", *place, worker))
         if self.happens(0.2):
             return  # falls silent
         for number in range(self.chance.randrange(3)):
             await self.pause(0.05)
-            await self.report(call, Heartbeat(call.session, call.call_id, call.lease, "w"))
-            progress = ReportProgress(f"p{number}:{call.call_id}", call.session, call.call_id, call.lease, 0.5)
-            await self.report(call, progress)
-        result = ReportResult(f"result:{call.call_id}", call.session, call.call_id, call.lease, "ok", Json('"x"'), 1)
+            await self.report(call, Heartbeat(*place, worker))
+            await self.report(call, ReportProgress(f"p{number}:{worker}", *place, 0.5))
+        status = "unknown" if call.reconcile and self.happens(0.5) else "ok"
+        result = ReportResult(f"result:{worker}", *place, status, Json('"x"'), 1)
         await self.report(call, result)
         if self.happens(0.3):
             await self.pause()
@@ -277,7 +335,7 @@ async def test_whatever_happens_every_request_ends_once_and_the_log_says_why(see
     stage, before = world.stage, asyncio.all_tasks()
     await stage.queue.prepare(*stage.topics.fixed)
     async with asyncio.TaskGroup() as tasks:
-        working = tasks.create_task(world.work())
+        working, listening = tasks.create_task(world.work()), tasks.create_task(world.listen())
         living = [tasks.create_task(world.live()) for _ in range(ORCHESTRATORS_MAX)]
         for _ in range(SESSIONS):
             session = await world.begin()
@@ -290,10 +348,10 @@ async def test_whatever_happens_every_request_ends_once_and_the_log_says_why(see
         held = dict[SessionId, Session]()
         for service in world.alive:
             held |= service.held
-        for task in (working, *living):
+        for task in (working, listening, *living):
             task.cancel()
     assert asyncio.all_tasks() == before, "a task was left behind"
-    calls = set[str]()
+    calls, hopeless = set[str](), set[str]()
     for session, runs in world.asked.items():
         events = await read(stage, session)
         state = empty(session)
@@ -306,8 +364,18 @@ async def test_whatever_happens_every_request_ends_once_and_the_log_says_why(see
         told = Counter((*place_of(one.event), one.event.text) for one in events if isinstance(one.event, TextDelta))
         assert set(told.values()) <= {1}, "an attempt said something twice"
         assert held.get(session, state) == state, "its owner held something else"
-        calls |= {one.event.call_id for one in events if isinstance(one.event, ToolCall)}
+        made = {one.event.call_id: one.event for one in events if isinstance(one.event, ToolCall)}
+        calls |= made.keys()
+        ends = {one.event.call_id: one.event.status for one in events if isinstance(one.event, ToolResult)}
+        hopeless |= {call for call, status in ends.items() if status in ("unknown", "error")}
+        begun = Counter(one.event.call_id for one in events if isinstance(one.event, ToolStarted))
+        for call in [call for call in made.values() if call.effect == "once"]:
+            assert world.executed[call.call_id] <= begun[call.call_id] <= 1, "a call that starts once started again"
     tools = stage.topics.tools("default").name
     dispatched = {one.call_id for one in await everything_sent(stage, tools) if isinstance(one, RunTool)}
     assert dispatched <= calls, "something was dispatched that is not in the log"
-    assert await everything_sent(stage, stage.topics.deadletter.name) == []
+    for letter in await everything_sent(stage, stage.topics.deadletter.name):
+        assert isinstance(letter, DeadLetter)
+        told_of = stage.codec.command(letter.value)
+        assert isinstance(told_of, RunTool), "nobody sent anything that cannot be handled"
+        assert told_of.call_id in hopeless, "people are told of a call that came to its end"

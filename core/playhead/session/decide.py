@@ -175,7 +175,7 @@ def _answer_question(plan: Plan, answer: AnswerQuestion) -> None:
 
 
 def _call_tool(plan: Plan, asked: CallTool, planned: PlannedCall | None) -> None:
-    if plan.run is not None or plan.session.runs or planned is None:
+    if plan.run is not None or plan.session.runs or plan.session.model or planned is None:
         return  # it begins a session of its own, and here is another
     said = {"call": asked.name, "input": orjson.loads(asked.input)}
     content = Json(orjson.dumps([{"type": "text", "text": orjson.dumps(said).decode()}]).decode())

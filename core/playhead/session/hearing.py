@@ -30,6 +30,7 @@ from playhead.events import (
     ToolStarted,
 )
 from playhead.ids import CallId
+from playhead.session.pending import STARTS_MAX
 from playhead.session.plan import Plan, result_of
 from playhead.session.state import OpenCall
 
@@ -44,7 +45,7 @@ UNKNOWN = (
 
 def may_start(call: OpenCall | None, claim: str) -> bool:
     """Tell whether the worker that asked with `claim` may run a call now."""
-    if call is None or call.is_lost or _is_out(call):
+    if call is None or call.is_lost or _is_out(call) or call.starts > STARTS_MAX:
         return False
     return call.effect != "once" or call.claim == claim
 
@@ -74,9 +75,11 @@ def reported(plan: Plan, report: Report) -> None:  # noqa: C901, PLR0912 - one a
         case ReportResult():
             _settle(plan, ToolResult(*place, report.status, report.output, report.elapsed_ms, report.cached))
         case ReportPending():
-            plan.add(ToolPending(*place, plan.now + report.within_ms * 1000, report.message))
+            if not _is_out(call):  # one thing is waited for: what another worker left behind is not
+                plan.add(ToolPending(*place, plan.now + report.within_ms * 1000, report.message))
         case ReportQuestion():
-            _question(plan, call, report)
+            if not _is_out(call):
+                plan.add(_question(call, report))
         case _:
             assert_never(report)
 
@@ -114,10 +117,9 @@ def _is_out(call: OpenCall) -> bool:
     return call.pending is not None or call.question is not None
 
 
-def _question(plan: Plan, call: OpenCall, report: ReportQuestion) -> None:
+def _question(call: OpenCall, report: ReportQuestion) -> QuestionAsked:
     place = (call.run_id, call.step, call.attempt)
-    if call.question is None:
-        plan.add(QuestionAsked(*place, report.question_id, report.content, report.schema, call.call_id, report.state))
+    return QuestionAsked(*place, report.question_id, report.content, report.schema, call.call_id, report.state)
 
 
 def _came_late(plan: Plan, report: ReportResult) -> None:
