@@ -16,6 +16,7 @@ from playhead_gateway.problems import Problem, invalid_body
 
 __all__ = [
     "AnswerBody",
+    "CallBody",
     "CancelBody",
     "CloseBody",
     "Content",
@@ -100,6 +101,13 @@ class AnswerBody(Body):
     """The answer to a question: any JSON."""
 
     content: Any
+
+
+class CallBody(Body):
+    """One call of a tool: its arguments, and the metadata of the session that is begun for it."""
+
+    input: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
 
 
 class CancelBody(Body):

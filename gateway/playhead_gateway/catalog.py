@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from heapq import nsmallest
 
 from playhead.codec import Codec
-from playhead.commands import AnnounceAgent, AnnounceTool, Command, ListSession
+from playhead.commands import AnnounceAgent, AnnounceBreaker, AnnounceTool, Command, ListSession
 from playhead.errors import Unavailable, Undecodable
 from playhead.ids import SessionId
 from playhead.queue import Message, Queue, Topics
@@ -46,6 +46,7 @@ class Catalog:
         self._limits = limits
         self._tools: dict[str, AnnounceTool] = {}
         self._agents: dict[str, AnnounceAgent] = {}
+        self._breakers: dict[str, AnnounceBreaker] = {}
         self._sessions: dict[str, ListSession] = {}
         self._ordered: list[ListSession] | None = None
         self._behind = {topics.catalog.name, topics.sessions.name}
@@ -70,6 +71,10 @@ class Catalog:
     def agents(self) -> tuple[AnnounceAgent, ...]:
         """Every announced agent, by name."""
         return tuple(sorted(self._agents.values(), key=lambda agent: agent.name))
+
+    def breaker(self, pool: str, tool: str) -> AnnounceBreaker | None:
+        """Give what was last said of a tool's circuit breaker, by whichever worker."""
+        return self._breakers.get(f"breaker/{pool}/{tool}")
 
     @property
     def default_agent(self) -> str | None:
@@ -119,14 +124,19 @@ class Catalog:
             _log.warning("skipped what is no announcement", where=where, error=str(error))
 
     def _announced(self, message: Message, said: Command | None) -> None:
-        if isinstance(said, AnnounceTool):
+        if isinstance(said, AnnounceTool) and said.withdrawn:
+            self._tools.pop(message.key, None)
+        elif isinstance(said, AnnounceTool):
             self._tools[message.key] = said
+        elif isinstance(said, AnnounceBreaker):
+            self._breakers[message.key] = said
         elif isinstance(said, AnnounceAgent):
             self._agents[message.key] = said
         elif said is None:
             self._tools.pop(message.key, None)
             self._agents.pop(message.key, None)
-        for table in (self._tools, self._agents):
+            self._breakers.pop(message.key, None)
+        for table in (self._tools, self._agents, self._breakers):
             while len(table) > self._limits.catalog_max:
                 table.pop(next(iter(table)))
 

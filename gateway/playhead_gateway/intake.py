@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal, cast
 
 import orjson
 from playhead.codec import Codec
-from playhead.commands import AnswerQuestion, CancelRun, CloseSession, Request, Say, StartSession
+from playhead.commands import AnswerQuestion, CallTool, CancelRun, CloseSession, Request, Say, StartSession
 from playhead.events import Json
 from playhead.ids import MessageId, RunId, SessionId, digest, message_id, run_id, session_id
 from playhead.log import SessionLog
@@ -26,7 +27,7 @@ from playhead_gateway.limits import Limits
 from playhead_gateway.problems import Problem
 from playhead_gateway.questions import Found
 
-__all__ = ["Asked", "Intake", "NewAnswer", "NewSession", "Started"]
+__all__ = ["Asked", "Intake", "NewAnswer", "NewCall", "NewSession", "Started"]
 
 ANYBODY = "user"
 """Who answers: there is no authentication yet."""
@@ -40,6 +41,15 @@ class NewSession:
 
     agent: str | None
     content: Json | None
+    metadata: Json
+
+
+@dataclass(frozen=True, slots=True)
+class NewCall:
+    """A call of a tool that a user makes by hand."""
+
+    name: str
+    input: Json
     metadata: Json
 
 
@@ -123,6 +133,25 @@ class Intake:
         self._recent.add(session, *parts)
         return Started(session, None if say is None else Asked(run, message))
 
+    async def call(self, state: Session, new: NewCall, key: str | None, trace: str | None) -> Asked:
+        """Begin a session, which `create` made, with one call. Raises `Problem`, `Unavailable`."""
+        session = state.id
+        message = message_id(session, key or self._entropy().hex())
+        run = run_id(session, message)
+        parts = "call", new.name, new.input, new.metadata
+        same = self._recent.same(session, *parts)
+        if state.started:
+            same = _began_with_call(state, new, run)
+        if same is False:
+            raise _other_request(key)
+        if not same:
+            request = f"req_{digest('call', session)}"
+            await self._publish(
+                CallTool(request, session, message, run, new.name, new.input, new.metadata, trace=trace)
+            )
+            self._recent.add(session, *parts)
+        return Asked(run, message, replayed=bool(same))
+
     async def say(self, state: Session, content: Json, mode: Mode, key: str | None, trace: str | None) -> Asked:
         """Say something to a session whose log shows `state`. Raises `Problem`, `Unavailable`."""
         session = state.id
@@ -201,6 +230,20 @@ def _began_with(state: Session, new: NewSession, message: MessageId) -> bool:
     if said is None:
         return new.content is None or run_id(state.id, message) in state.runs
     return new.content is not None and _equal(said, new.content)
+
+
+def _began_with_call(state: Session, new: NewCall, run: RunId) -> bool:
+    """Tell whether a session that has begun, began with just this call: its message is the call, written as text."""
+    said = _said(state, run)
+    if said is None or not _equal(new.metadata, state.metadata):
+        return False
+    match cast("object", orjson.loads(said)):
+        case [{"type": "text", "text": str(text)}]:
+            with suppress(orjson.JSONDecodeError):
+                return orjson.loads(text) == {"call": new.name, "input": orjson.loads(new.input)}
+        case _:
+            pass
+    return False
 
 
 def _was_said(state: Session, run: RunId, content: Json) -> bool | None:

@@ -18,6 +18,7 @@ __all__ = [
     "AGENTS",
     "ANSWERED",
     "ASKED",
+    "CALLED",
     "CANCELLED",
     "CLOSED",
     "DELIVERED",
@@ -27,6 +28,7 @@ __all__ = [
     "STARTED",
     "TASK",
     "TASK_STARTED",
+    "TOOL",
     "TOOLS",
     "Answer",
     "directory_parameters",
@@ -138,7 +140,33 @@ ANSWERED = _record({"id": SESSION_ID, "question_id": QUESTION_ID})
 DELIVERED = _record({"call_id": CALL_ID})
 TASK_STARTED = _record({"id": SESSION_ID, "status": TASK_STATUS, "run_id": TEXT}, message_id=TEXT)
 TASK = _record({"id": SESSION_ID, "status": TASK_STATUS}, result=TEXT, error=ERROR, run_id=TEXT)
-TOOLS = _record({"tools": _list(_record({"pool": TEXT, "name": TEXT, "input_schema": ANYTHING, "effect": TEXT}))})
+CALLED = _record({"id": SESSION_ID, "run_id": TEXT})
+TOOL = _record(
+    {
+        "pool": TEXT,
+        "name": TEXT,
+        "description": TEXT,
+        "input_schema": ANYTHING,
+        "schema_hash": TEXT,
+        "effect": {"type": "string", "examples": ["read", "write", "once"]},
+        "timeout_ms": COUNT,
+        "retries": COUNT,
+        "at": COUNT,
+        "after": _list(TEXT),
+        "exclusive": FLAG,
+        "reconciles": FLAG,
+        "approval": TEXT,
+        "fallback": FLAG,
+    },
+    output_schema=ANYTHING,
+    soft_timeout_ms=COUNT,
+    concurrency=COUNT,
+    key=TEXT,
+    rate_limit=TEXT,
+    cache_seconds={"type": "number"},
+    breaker=_record({"state": {"type": "string", "enum": ["closed", "open", "half_open"]}}, until=COUNT, worker=TEXT),
+)
+TOOLS = _record({"tools": _list(TOOL)})
 AGENTS = _record({"agents": _list(_record({"name": TEXT, "version": TEXT, "model": TEXT, "default": FLAG}))})
 PROBLEM = _record({"type": TEXT, "title": TEXT, "status": COUNT, "detail": TEXT, "code": TEXT})
 
@@ -152,6 +180,7 @@ IN_PATH: dict[str, Schema] = {
     "call_id": CALL_ID,
     "question_id": QUESTION_ID,
     "name": OUTPUT_NAME,
+    "tool": {"type": "string", "pattern": "^[^/]+$"},
 }
 """What may stand in a path, by its name there."""
 

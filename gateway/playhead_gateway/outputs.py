@@ -15,7 +15,7 @@ from playhead_gateway.problems import Problem
 __all__ = ["add_output_routes"]
 
 HEADERS = {
-    "Cache-Control": "private, max-age=31536000, immutable",  # its name is its hash
+    "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "sandbox; default-src 'none'",
 }

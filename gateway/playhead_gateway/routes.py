@@ -29,13 +29,13 @@ from playhead_gateway.intake import NewSession, Started
 from playhead_gateway.openapi import Answer, operation
 from playhead_gateway.outputs import add_output_routes
 from playhead_gateway.query import choice, directory_cursor, number, trace_of
+from playhead_gateway.tool_routes import add_tool_routes
 from playhead_gateway.views import (
     View,
     agent_view,
     listed_view,
     session_view,
     task_view,
-    tool_view,
     without_none,
 )
 from playhead_gateway.watch import events_response, stream_response
@@ -67,9 +67,9 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
     add("POST", "/v1/stream", routes.stream, Answer(200, streams=True), body=TaskBody)
     add("POST", "/v1/tasks", routes.start_task, Answer(202, openapi.TASK_STARTED), body=TaskBody)
     add("GET", "/v1/tasks/{session}", routes.task, Answer(200, openapi.TASK))
-    add("GET", "/v1/tools", routes.tools, Answer(200, openapi.TOOLS))
     add("GET", "/v1/agents", routes.agents, Answer(200, openapi.AGENTS))
     add_call_routes(add, gateway)
+    add_tool_routes(add, gateway)
     add_output_routes(add, gateway)
     for method, alias, endpoint in (
         ("POST", "/agent/stream", routes.stream),
@@ -179,10 +179,6 @@ class Routes:
         """Show how a task is getting on."""
         folded = await self._gateway.folded(_session(request))
         return json_answer(task_view(folded.state))
-
-    async def tools(self, _: Request) -> Response:
-        """List the tools that workers announced."""
-        return json_answer({"tools": [tool_view(tool) for tool in self._gateway.catalog.tools]})
 
     async def agents(self, _: Request) -> Response:
         """List the agents that orchestrators announced."""

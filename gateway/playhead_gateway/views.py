@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from playhead.commands import AnnounceAgent, AnnounceTool, ListSession
+from playhead.commands import AnnounceAgent, AnnounceBreaker, AnnounceTool, ListSession
 from playhead.events import Json, QuestionAsked
 from playhead.ids import CallId, Cursor, RunId
 from playhead.session import Message, OpenCall, Session
@@ -91,9 +91,10 @@ def listed_view(line: ListSession) -> View:
     }
 
 
-def tool_view(tool: AnnounceTool) -> View:
-    """Show an announced tool."""
-    return {
+def tool_view(tool: AnnounceTool, breaker: AnnounceBreaker | None, now: int) -> View:
+    """Show an announced tool, and its breaker if it has one: open until its time has come, then half open."""
+    output_schema = None if tool.output_schema is None else _spliced(tool.output_schema)
+    shown = {
         "pool": tool.pool,
         "name": tool.name,
         "description": tool.description,
@@ -102,7 +103,21 @@ def tool_view(tool: AnnounceTool) -> View:
         "effect": tool.effect,
         "timeout_ms": tool.timeout_ms,
         "retries": tool.retries,
+        "at": tool.at,
+        "output_schema": output_schema,
+        "soft_timeout_ms": tool.soft_timeout_ms,
+        "concurrency": tool.concurrency or None,
+        "after": list(tool.after),
+        "exclusive": tool.exclusive,
+        "key": tool.key,
+        "reconciles": tool.reconciles,
+        "approval": tool.approval,
+        "rate_limit": tool.rate_limit,
+        "cache_seconds": tool.cache_seconds,
+        "fallback": tool.fallback,
+        "breaker": _breaker(breaker, now) if tool.breaker else None,
     }
+    return without_none(shown)
 
 
 def agent_view(agent: AnnounceAgent) -> View:
@@ -125,6 +140,15 @@ def rendered(view: View) -> bytes:
 def without_none(view: View) -> View:
     """Leave out what is absent."""
     return {name: value for name, value in view.items() if value is not None}
+
+
+def _breaker(said: AnnounceBreaker | None, now: int) -> View:
+    if said is None:
+        return {"state": "closed"}
+    if said.state == "open" and said.until > now:
+        return {"state": "open", "until": said.until, "worker": said.worker}
+    state = "half_open" if said.state == "open" else said.state
+    return {"state": state, "worker": said.worker}
 
 
 def _message(message: Message) -> View:

@@ -12,6 +12,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from playhead.adapters.memory import MemoryQueue, MemorySessionLog
+from playhead.commands import AnnounceTool
 from playhead.events import Json, QuestionAsked
 from playhead.ids import CallId, SessionId
 from playhead.leases import lease_of
@@ -24,6 +25,7 @@ STREAM = "/v1/stream"
 """Its answer does not end. `test_streams.py` watches it."""
 
 EXAMPLES = 8
+TOOL = AnnounceTool("default", "weather", "Sky.", Json('{"type":"object"}'), "abc", "read", 5000, 3, 1, breaker=True)
 ASKED = QuestionAsked(RUN, 1, 1, "q_1", Json('"Sure?"'))
 CALL_SECONDS = 5.0
 
@@ -61,6 +63,7 @@ def reached() -> Generator[Reached, None, None]:
 
     async def serve() -> None:
         world = await a_world()
+        await world.announce(world.topics.catalog.name, "default/weather", TOOL)
         talking = await world.log.create()
         await world.write(talking, STARTED, OWNED, *a_turn(talking), ASKED)
         closed = await world.session_with(STARTED, OWNED, ASKED, CLOSED)
@@ -94,6 +97,8 @@ def test_whatever_is_sent_the_answer_is_one_that_the_document_has(case: Any, rea
 def test_what_the_document_allows_is_done_for_sessions_that_exist(case: Any, reached: Reached) -> None:
     """protocol:P25"""
     case.headers.pop("Idempotency-Key", None)
+    if "tool" in case.path_parameters:
+        case.path_parameters["tool"] = TOOL.name
     if "question_id" in case.path_parameters:
         case.path_parameters["question_id"] = ASKED.question_id
     if "call_id" in case.path_parameters:  # nobody can guess a ticket

@@ -296,6 +296,7 @@ def test_a_call_is_handed_out_when_those_it_waits_for_have_ended_however_that_wa
 
 
 def test_a_call_by_hand_is_a_session_that_ends_with_its_result():
+    """protocol:P75"""
     driven = Driven()
     driven.give(by_hand("write"))
     call = the_call(driven)
