@@ -40,6 +40,12 @@ def note(what: str, ctx: ToolContext, given: dict[str, Any]) -> None:
         os.close(file)
 
 
+def ticket_left() -> str:
+    noted = [json.loads(line) for line in Path(os.environ[JOURNAL]).read_text().splitlines()]
+    (ticket,) = [one["ticket"] for one in noted if one["what"] == "promised"]
+    return ticket
+
+
 async def act(ctx: ToolContext, given: dict[str, Any]) -> str:
     note("begun", ctx, given)
     await asyncio.sleep(given["seconds"])
@@ -94,9 +100,9 @@ async def promises(number: int, seconds: float, text: str, ctx: ToolContext) -> 
 
 @tool(effect="write")
 async def delivers(number: int, seconds: float, text: str, ctx: ToolContext) -> str:
-    """Bring the result that somebody promised; `text` is the ticket."""
+    """Bring the result that was promised: the ticket is where whoever promised it left it."""
     note("begun", ctx, {"number": number, "seconds": seconds, "text": text})
-    await ctx.deliver(text, {"delivered": number})
+    await ctx.deliver(ticket_left(), {"delivered": number})
     return "delivered"
 
 

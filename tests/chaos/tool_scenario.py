@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from tests.chaos.scenario import use
 
-__all__ = ["EFFECTS", "SHORTS", "STORM_CALLS", "TOOL_SCENARIO", "WORK_CALLS"]
+__all__ = ["EFFECTS", "LASTING_SECONDS", "SHORTS", "STORM_CALLS", "TOOL_SCENARIO", "WORK_CALLS"]
 
 EFFECTS = {"read": "reads", "write": "writes", "once": "pays"}
 """The tool of each effect; the word for a turn with it is the effect."""
@@ -14,6 +16,8 @@ TEXT = "ünï “quoted” \\ text"
 WORK_CALLS = 6
 STORM_CALLS = 10
 STORM_SECONDS = 1.5
+LASTING_SECONDS = 40.0 if os.environ.get("PLAYHEAD_CHAOS_ALL") == "1" else 16.0
+"""Longer than the session timeout, and than silence is put up with."""
 SHORTS = 100
 """As many as a message may ask for."""
 
@@ -40,5 +44,7 @@ TOOL_SCENARIO: list[dict[str, object]] = [
     storm(),
     {"when": "single", "steps": [call("pays", 0, seconds=0.5), {"say": "So it is."}]},
     {"when": "promise", "steps": [call("promises", 7), {"say": "It came."}]},
+    {"when": "deliver", "steps": [call("delivers", 8), {"say": "I brought it."}]},
+    {"when": "lasting", "steps": [call("writes", 0, seconds=LASTING_SECONDS), {"say": "At last."}]},
     {"when": "shorts", "steps": [*(call("reads", number, seconds=0) for number in range(SHORTS)), {"say": "Done."}]},
 ]
