@@ -197,6 +197,25 @@ async def test_a_message_is_only_safe_when_all_before_it_in_its_partition_are(st
             assert again == sorted(again)
 
 
+async def test_what_was_acknowledged_beyond_a_gap_does_not_come_again_in_another_client(store: Store, topic: str):
+    """Q5: that much is not promised, and every adapter keeps it for a gap or two."""
+    async with asyncio.timeout(store.patience_seconds):
+        async with store.open() as first, first.queue.join("group", topic) as member:
+            await publish(first.queue, topic, 600, keys=1)
+            taken = await take(member, 600)
+            member.acknowledge(*(message for message in taken if message.offset not in {0, 300}))
+        async with store.open() as second:
+            await publish(second.queue, topic, 1, keys=1, start=600)
+            async with second.queue.join("group", topic) as member:
+                again = await take(member, 3)
+                assert [message.value for message in again] == [b"0", b"300", b"600"]
+                member.acknowledge(*again)
+        async with store.open() as third:
+            await publish(third.queue, topic, 1, keys=1, start=601)
+            async with third.queue.join("group", topic) as member:
+                assert [message.value for message in await take(member, 1)] == [b"601"]
+
+
 async def test_acknowledgements_may_come_in_any_order(store: Store, client: Client, topic: str):
     """Q5"""
     await publish(client.queue, topic, 40)
