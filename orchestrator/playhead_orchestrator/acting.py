@@ -206,7 +206,12 @@ class Acts:
             return
         offers = setting.catalogue.offers(agent)
         request = request_of(state, agent, offers, effect.attempt)
-        messages = await attached(request.messages, state.id, setting.parts.archive)
+        try:
+            messages = await attached(request.messages, state.id, setting.parts.archive)
+        except Unavailable as unread:
+            error = Failure("archive_unavailable", _text(unread))
+            await self._tell(Broke(effect.run_id, effect.step, effect.attempt, error, retryable=True))
+            return
         request = replace(request, messages=messages)
         place = (setting.session, effect)
         async with aclosing(converse(model, request, place, offers, setting.parts.telemetry)) as spoken:

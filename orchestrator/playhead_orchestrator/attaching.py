@@ -1,6 +1,8 @@
 """Pictures, files and cut outputs of tools as a model can read them: fetched from the archive, told in words if not.
 
-The log refers to what is too large for it. Before a model is called, what it refers to is put in its place.
+The log refers to what is too large for it. Before a model is called, what it refers to is put in its place. Any JSON
+may look like a picture, and what is in a log stays there: so what is none is told in words, since a provider that
+refuses it once refuses the session for ever.
 """
 
 from __future__ import annotations
@@ -10,17 +12,23 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from playhead.archive import Archive
-from playhead.errors import NotArchived, TooLarge
+from playhead.content import IMAGE_TYPES
+from playhead.errors import Invalid, NotArchived
 from playhead.ids import SessionId
 
 from playhead_orchestrator.model import Block
 
-__all__ = ["ATTACHED_BYTES_MAX", "attached"]
+__all__ = ["ATTACHED_BYTES_MAX", "IMAGE_BYTES_MAX", "attached"]
 
 ATTACHED_BYTES_MAX = 16 * 1024 * 1024
-"""How much is fetched from the archive for one model call; what comes after that is only named."""
+"""How much is fetched from the archive for one model call, the newest first; what is older is only named."""
+
+IMAGE_BYTES_MAX = 5 * 1024 * 1024 * 3 // 4
+"""The largest picture that is shown: 5 MiB in base64, the most that Anthropic's API takes of one."""
 
 PDF = "application/pdf"
+
+SHOWN_CHARS_MAX = 200
 
 Room = list[int]
 """How many bytes may still be fetched, as its only element."""
@@ -31,7 +39,11 @@ async def attached(
 ) -> list[dict[str, Any]]:
     """Give a conversation in which every tool result is complete, as far as it can be. Raises `Unavailable`."""
     room = [ATTACHED_BYTES_MAX]
-    return [{**message, "content": await _blocks(message["content"], session, archive, room)} for message in messages]
+    newest_first = [
+        {**message, "content": await _blocks(message["content"], session, archive, room)}
+        for message in reversed(messages)
+    ]
+    return newest_first[::-1]
 
 
 async def _blocks(content: Any, session: SessionId, archive: Archive | None, room: Room) -> Any:
@@ -68,27 +80,42 @@ def _is_attachment(value: Any) -> bool:
 
 async def _block(block: Block, session: SessionId, archive: Archive | None, room: Room) -> Block:
     source: dict[str, Any] = block["source"]
-    if source.get("type") == "archive":
-        data = await _fetched(str(source.get("name")), session, archive, room)
-        if data is None:
-            return _text(f"[{_named(block)}: it cannot be shown here]")
-        source = {"type": "base64", "media_type": source.get("media_type"), "data": b64encode(data).decode()}
-    if block["type"] == "image" or source.get("type") != "base64" or source.get("media_type") == PDF:
+    if source.get("type") == "base64":
+        return _shown(block, source)
+    if source.get("type") != "archive":
+        return block
+    bytes_max = min(room[0], IMAGE_BYTES_MAX) if block["type"] == "image" else room[0]
+    data = await _fetched(str(source.get("name")), session, archive, bytes_max)
+    if data is None:
+        return _text(f"[{_named(block)}: it cannot be shown here]")
+    room[0] -= len(data)
+    return _shown(block, {"type": "base64", "media_type": source.get("media_type"), "data": b64encode(data).decode()})
+
+
+def _shown(block: Block, source: dict[str, Any]) -> Block:
+    """Give what a model reads of a picture or a document: itself, its text, or that there is one."""
+    kind, data = source.get("media_type"), _decoded(source.get("data"))
+    if data and kind in (IMAGE_TYPES if block["type"] == "image" else (PDF,)):
         return {**block, "source": source}
-    if str(source.get("media_type")).startswith("text/"):
-        return _text(b64decode(str(source.get("data"))).decode("utf-8", "replace"))
+    if data is not None and block["type"] == "document" and str(kind).startswith("text/"):
+        return _text(data.decode("utf-8", "replace"))
     return _text(f"[{_named(block)}: a file that you cannot read]")
 
 
-async def _fetched(name: str, session: SessionId, archive: Archive | None, room: Room) -> bytes | None:
+def _decoded(data: Any) -> bytes | None:
+    try:
+        return b64decode(data, validate=True) if isinstance(data, str) else None
+    except ValueError:
+        return None
+
+
+async def _fetched(name: str, session: SessionId, archive: Archive | None, bytes_max: int) -> bytes | None:
     if archive is None:
         return None
     try:
-        data = await archive.get(session, name, room[0])
-    except (NotArchived, TooLarge):
+        return await archive.get(session, name, bytes_max)
+    except (NotArchived, Invalid):  # also what is too large, and a name that can be none
         return None
-    room[0] -= len(data)
-    return data
 
 
 def _preview(reference: Block) -> str:
@@ -98,8 +125,10 @@ def _preview(reference: Block) -> str:
 
 def _named(block: Block) -> str:
     title = block.get("title")
-    kind = block["source"].get("media_type")
-    return f"{block['type']} {title} of type {kind}" if title else f"{block['type']} of type {kind}"
+    kind = str(block["source"].get("media_type"))[:SHOWN_CHARS_MAX]
+    return (
+        f"{block['type']} {str(title)[:SHOWN_CHARS_MAX]} of type {kind}" if title else f"{block['type']} of type {kind}"
+    )
 
 
 def _text(text: str) -> Block:

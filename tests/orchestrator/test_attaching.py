@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
+from dataclasses import replace
 from typing import Any
 
+import pytest
+from playhead import Agent, tool
 from playhead.adapters.archive import MemoryArchive
+from playhead.errors import Unavailable
+from playhead.events import ModelCallFailed
+from playhead.ids import SessionId
 from playhead.testing import named_session
 from playhead_orchestrator.adapters import claude_wire, openai_wire
-from playhead_orchestrator.attaching import ATTACHED_BYTES_MAX, attached
+from playhead_orchestrator.attaching import ATTACHED_BYTES_MAX, IMAGE_BYTES_MAX, attached
 from playhead_orchestrator.model import ModelRequest
+from playhead_orchestrator.parts import OrchestratorParts
+
+from tests.orchestrator.stage import Actor, Stage, answer, only, use
 
 SESSION = named_session("attached")
 PNG = b"\x89PNG"
@@ -55,9 +65,45 @@ async def test_no_more_than_the_limit_is_fetched_for_one_call_of_the_model():
     archive = MemoryArchive()
     await archive.put(SESSION, "large", b"x" * (ATTACHED_BYTES_MAX - 2))
     await archive.put(SESSION, "small", PNG)
-    first, second = await told([archived("large"), archived("small")], archive)
-    assert first["type"] == "image"
+    large = archived("large", "document", "application/pdf")
+    first, second = await told([large, archived("small")], archive)
+    assert first["type"] == "document"
     assert second == {"type": "text", "text": "[image of type image/png: it cannot be shown here]"}
+    older, newer = await attached([*asked([large]), *asked([archived("small")])][1::2], SESSION, archive)
+    assert older["content"][0]["content"][0]["type"] == "text"
+    assert newer["content"][0]["content"][0]["type"] == "image"
+
+
+async def test_a_picture_that_the_provider_would_refuse_for_its_size_is_only_named():
+    archive = MemoryArchive()
+    await archive.put(SESSION, "large", b"x" * (IMAGE_BYTES_MAX + 1))
+    await archive.put(SESSION, "small", b"x" * IMAGE_BYTES_MAX)
+    first, second = await told([archived("large"), archived("small")], archive)
+    assert (first["type"], second["type"]) == ("text", "image")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        archived("../../x"),
+        archived("x" * 200),
+        archived("abc", media_type="image/tiff"),
+        inline(b"", "image"),
+        inline(b"x", "image", "text/html"),
+        *(
+            {"type": kind, "source": {"type": "base64", "media_type": media_type, "data": data}}
+            for data in ("x", "é", "a b!", None, 3)
+            for kind, media_type in (("image", "image/png"), ("document", "text/plain"), ("document", "x" * 9_000))
+        ),
+    ],
+)
+async def test_json_that_only_looks_like_a_picture_or_a_file_is_told_in_words(block: dict[str, Any]):
+    """It is in the log for ever: one that breaks a model call would break every later one."""
+    archive = MemoryArchive()
+    await archive.put(SESSION, "abc", PNG)
+    (shown,) = await told([block], archive)
+    assert shown.keys() == {"type", "text"} and shown["text"].startswith(f"[{block['type']} of type")
+    assert len(shown["text"]) < 300
 
 
 async def test_a_text_file_is_told_as_text_and_a_file_of_an_unknown_type_by_its_name():
@@ -96,3 +142,61 @@ async def test_openai_is_given_pictures_and_documents_by_the_user_after_all_resu
     assert user["role"] == "user"
     assert [part["type"] for part in user["content"]] == ["text", "image_url", "file"]
     assert user["content"][1]["image_url"]["url"] == f"data:image/png;base64,{b64encode(PNG).decode()}"
+
+
+async def test_claude_is_given_as_blocks_only_what_it_takes():
+    async def given(content: Any) -> Any:
+        body = claude_wire.body_of(ModelRequest("m", "", await attached(asked(content), SESSION, None)))
+        return body["messages"][1]["content"][0]["content"]
+
+    assert await given([{"type": "text", "text": " "}, inline(PNG)]) == [inline(PNG)]
+    others: tuple[list[dict[str, Any]], ...] = (
+        [{"type": "text", "text": 3}],
+        [{"type": "text", "text": "x", "annotations": {}}],
+        [{"type": ["text"]}],
+        [{"type": "image", "source": {"type": "else"}}],
+        [{"type": "image", "source": "x"}],
+    )
+    for other in others:
+        assert isinstance(await given(other), str)
+
+
+class Flaky(MemoryArchive):
+    """Cannot be reached at first."""
+
+    async def get(self, session: SessionId, name: str, bytes_max: int) -> bytes:
+        if not self.asked:
+            self.asked = True
+            raise Unavailable("the disk is away")
+        return await super().get(session, name, bytes_max)
+
+    asked = False
+
+
+@tool
+async def look() -> str:
+    """Look."""
+    return ""
+
+
+class ArchivingStage(Stage):
+    archive = Flaky()
+
+    def parts(self, owner: str) -> OrchestratorParts:
+        return replace(super().parts(owner), archive=self.archive)
+
+
+async def test_a_model_call_waits_for_an_archive_that_cannot_be_reached_and_is_then_given_the_picture():
+    """protocol:P17"""
+    actor = Actor([use(("look", {})), answer("I see")])
+    stage = ArchivingStage(actor, [Agent("helper", model="stage:one", tools=[look])])
+    async with stage.orchestrator():
+        session = await stage.start("look")
+        await stage.archive.put(session, "abc", PNG)
+        (call,) = await stage.dispatched(1)
+        await stage.result(call, output=json.dumps([archived("abc")]))
+        events = await stage.until(session, "run_completed")
+    (failed,) = only(events, ModelCallFailed)
+    assert isinstance(failed.event, ModelCallFailed)
+    assert failed.event.error.code == "archive_unavailable" and "the disk is away" in failed.event.error.message
+    assert actor.asked[-1].messages[-1]["content"][0]["content"] == [inline(PNG)]

@@ -20,8 +20,15 @@ __all__ = ["ClaudeStream", "body_of"]
 
 CACHED = {"type": "ephemeral"}
 UNCACHEABLE = {"thinking", "redacted_thinking"}
-RESULT_BLOCKS = {"text", "image", "document", "search_result"}
-"""The blocks that a tool's result may be made of; any other JSON goes as text."""
+RESULT_BLOCKS = {
+    "text": {"type", "text"},
+    "image": {"type", "source"},
+    "document": {"type", "source", "title", "context", "citations"},
+    "search_result": {"type", "source", "title", "content", "citations"},
+}
+"""The blocks that a tool's result may be made of, and their members; any other JSON goes as text, for the API refuses
+members that it does not know."""
+SOURCES = ("base64", "url")
 
 ERRORS = {
     "rate_limit_error": ("rate_limited", True),
@@ -97,12 +104,21 @@ def _result(content: Any) -> str | list[Block]:
     if isinstance(content, list):
         blocks = cast("list[Any]", content)
         if blocks and all(map(_is_result_block, blocks)):
-            return blocks
+            return [block for block in blocks if block["type"] != "text" or block["text"].strip()]
     return orjson.dumps(content).decode()
 
 
 def _is_result_block(value: Any) -> bool:
-    return isinstance(value, dict) and cast("Block", value).get("type") in RESULT_BLOCKS
+    if not isinstance(value, dict):
+        return False
+    block = cast("Block", value)
+    kind = block.get("type")
+    if not isinstance(kind, str) or not block.keys() <= RESULT_BLOCKS.get(kind, set()):
+        return False
+    source = block.get("source")
+    if kind in ("image", "document"):
+        return isinstance(source, dict) and cast("Block", source).get("type") in SOURCES
+    return kind != "text" or isinstance(block.get("text"), str)
 
 
 def _cache_last(blocks: list[Block]) -> None:
