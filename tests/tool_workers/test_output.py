@@ -116,3 +116,17 @@ class Broken:
 async def test_an_archive_that_cannot_be_reached_fails_the_try_and_it_is_worth_another(value: object):
     came = await failed(value, Broken())
     assert came.kind == "OutputNotKept" and came.retryable and "the disk is full" in came.message
+
+
+async def test_pictures_that_are_small_but_many_go_to_the_archive_where_an_event_has_no_more_room():
+    archive = MemoryArchive()
+    blocks = await kept([Image(bytes([number]) * 100) for number in range(20)], archive)
+    kinds = [block["source"]["type"] for block in blocks]
+    assert kinds == ["base64"] * kinds.count("base64") + ["archive"] * kinds.count("archive")
+    assert 0 < kinds.count("base64") * len(b64encode(b"x" * 100)) <= LIMITS.result_bytes_max // 2
+
+
+@pytest.mark.parametrize("item", [Image(b"x" * 50_001), File(b"x" * 50_001)])
+async def test_a_picture_or_a_file_that_is_too_large_for_the_archive_is_an_error(item: Image | File):
+    came = await failed(["see", item], MemoryArchive())
+    assert came.kind == "ResultTooLarge" and "50001 bytes" in came.message and "at most 50000" in came.message

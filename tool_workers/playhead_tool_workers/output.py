@@ -68,28 +68,34 @@ class Output:
         if not any(isinstance(item, Image | File) for item in items):
             return items
         blocks: list[dict[str, Any]] = []
+        inline = 0
         for item in items:
-            block = await self._block(item)
+            if isinstance(item, Image | File) and len(item.data) > self.limits.archived_bytes_max:
+                return _too_large(item, self.limits.archived_bytes_max)
+            # Half of an event is left for the texts: a reference in place of the whole would show no picture.
+            room = min(self.limits.block_bytes_max, (self.limits.result_bytes_max // 2 - inline) * 3 // 4)
+            block = await self._block(item, room)
             if isinstance(block, Failed):
                 return block
+            inline += len(block["source"].get("data", "")) if "source" in block else 0
             blocks.append(block)
         return blocks
 
-    async def _block(self, item: object) -> dict[str, Any] | Failed:
+    async def _block(self, item: object, room: int) -> dict[str, Any] | Failed:
         match item:
             case Image(data, media_type):
-                return {"type": "image", "source": await self._source(data, media_type)}
+                return {"type": "image", "source": await self._source(data, media_type, room)}
             case File(data, media_type, name):
                 title = {} if name is None else {"title": name}
-                return {"type": "document", "source": await self._source(data, media_type), **title}
+                return {"type": "document", "source": await self._source(data, media_type, room), **title}
             case str():
                 return {"type": "text", "text": item}
             case _:
                 came = returned(item, self.limits.result_bytes_max)
                 return came if isinstance(came, Failed) else {"type": "text", "text": came.output}
 
-    async def _source(self, data: bytes, media_type: str) -> dict[str, Any]:
-        if self.archive is None or len(data) <= self.limits.block_bytes_max:
+    async def _source(self, data: bytes, media_type: str, room: int) -> dict[str, Any]:
+        if self.archive is None or len(data) <= room:
             return {"type": "base64", "media_type": media_type, "data": b64encode(data).decode()}
         name = await _put(self.archive, self.session, data)
         return {"type": "archive", "media_type": media_type, "name": name, "bytes": len(data)}
@@ -101,7 +107,12 @@ async def _put(archive: Archive, session: SessionId, data: bytes) -> str:
     return name
 
 
+def _too_large(item: Image | File, bytes_max: int) -> Failed:
+    what = type(item).__name__.lower()
+    why = f"the tool returned a {what} of {len(item.data)} bytes, and one has at most {bytes_max}"
+    return Failed("error", "ResultTooLarge", f"{why}; ask for less")
+
+
 def _unkept(why: str) -> Failed:
-    return Failed(
-        "error", "OutputNotKept", readable(f"the output is too large for an event, and {why}"), retryable=True
-    )
+    told = f"the tool did return, but its output is too large for an event, and {why}"
+    return Failed("error", "OutputNotKept", readable(told), retryable=True)
