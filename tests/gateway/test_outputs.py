@@ -16,7 +16,7 @@ NAME = "0" * 64
 
 
 async def test_an_output_is_given_whole_and_as_nothing_that_a_browser_runs(world: World) -> None:
-    """protocol:P68"""
+    """protocol:P68 protocol:P29"""
     archive = MemoryArchive()
     await archive.put(SESSION, NAME, b"<script>alert(1)</script>")
     async with client_of(replace(world.parts(), archive=archive)) as client:
@@ -24,6 +24,7 @@ async def test_an_output_is_given_whole_and_as_nothing_that_a_browser_runs(world
         assert (answer.status_code, answer.content) == (200, b"<script>alert(1)</script>")
         assert answer.headers["content-type"] == "application/octet-stream"
         assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["content-disposition"] == f'attachment; filename="{NAME}"'
         other = await client.get(f"/v1/sessions/ses_{'b' * 26}/outputs/{NAME}")
         assert (other.status_code, other.json()["code"]) == (404, "unknown-output")
