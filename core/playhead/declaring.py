@@ -149,14 +149,16 @@ def _breaker(name: str, breaker: object) -> Breaker | None:
     return Breaker(_count(name, "breaker", breaker, 1, 1_000_000))
 
 
-def _approval(name: str, approval: object) -> bool | Callable[..., object]:
-    if isinstance(approval, bool) or callable(approval):
+def _approval(name: str, approval: object) -> bool | Callable[[dict[str, Any]], object]:
+    if isinstance(approval, bool):
         return approval
+    if callable(approval):
+        return cast("Callable[[dict[str, Any]], object]", approval)
     raise Misconfigured(f"tool {name}: approval is True, False or a function of the arguments, not {approval!r}")
 
 
 def _names(name: str, after: object) -> tuple[str, ...]:
-    given = cast("Sequence[object]", (after,) if isinstance(after, str) else after)
+    given = cast("Sequence[object]", (after,) if isinstance(after, str) or hasattr(after, "name") else after)
     try:
         return tuple(check_name(f"tool {name}: after", getattr(each, "name", each)) for each in given)
     except TypeError as error:

@@ -75,15 +75,15 @@ class ToolOptions(TypedDict, total=False):
     """How many calls of it one worker runs at a time; 16 unless given."""
     cache: float
     """How long a result may answer calls with the same arguments; only for `read`, only of the same tenant."""
-    after: str | Sequence[object]
-    """Tools whose calls in the same message come first."""
+    after: object
+    """Tools, or their names, whose calls in the same message come first: one, or a list."""
     exclusive: bool
     """Whether nothing else of the same message runs beside it."""
     key: str
     """An argument: calls with the same value of it run one after the other, whatever session they are of."""
     limits: Mapping[str, Limit]
     """What arguments may be beyond their types; a call outside is denied."""
-    approval: bool | Callable[..., object]
+    approval: bool | Callable[[dict[str, Any]], object]
     """Whether a person must approve a call, or a function of the arguments (a dict) that tells."""
     secrets: Sequence[str] | Mapping[str, str]
     """References, `env:NAME` or `file:/path`, perhaps by name; the values are in `ToolContext.secrets`."""
@@ -112,7 +112,7 @@ class Tool(Generic[P, R_co]):
     breaker: Breaker | None = None
     fallback: Fallback | None = None
     cache_seconds: float | None = None
-    approval: bool | Callable[..., object] = False
+    approval: bool | Callable[[dict[str, Any]], object] = False
     after: tuple[str, ...] = ()
     exclusive: bool = False
     key: str | None = None

@@ -18,6 +18,19 @@ SERVICES: dict[str, dict[str, Any]] = FILE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "playhead"}
 
 
+def flag_variables() -> set[str]:
+    """Name the variables of all flags of all commands."""
+    root: Any = typer.main.get_command(app)  # Any: typer's command tree is click's, which it does not export
+    commands, found = [root], set[str]()
+    while commands:
+        command = commands.pop()
+        commands.extend(getattr(command, "commands", {}).values())
+        for parameter in command.params:
+            named = parameter.envvar or ()
+            found.update((named,) if isinstance(named, str) else named)
+    return found
+
+
 def parse(arguments: list[str]) -> dict[str, Any]:
     """Parse a command line without running it. A usage error is raised."""
     command: Any = typer.main.get_command(app)  # Any: typer's command tree is click's, which it does not export

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playhead.loading import load_app
 
-from tests.house.test_compose import parse
+from tests.house.test_compose import flag_variables, parse
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -61,6 +61,6 @@ def test_the_example_is_an_app(tmp_path: Path):
 def test_variables_that_the_documentation_names_are_settings_or_flags():
     from playhead.settings import Settings  # noqa: PLC0415  beside its only use
 
-    known = {f"PLAYHEAD_{name.upper()}" for name in Settings.model_fields}
+    known = {f"PLAYHEAD_{name.upper()}" for name in Settings.model_fields} | flag_variables()
     text = "\n".join(path.read_text("utf-8") for path in DOCUMENTS)
     assert set(re.findall(r"PLAYHEAD_[A-Z_]+[A-Z]", text)) - known == set()

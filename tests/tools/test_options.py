@@ -57,6 +57,7 @@ def test_without_options_nothing_is_asked_of_anybody():
         ({"approval": True}, "approval_policy", "always"),
         ({"approval": policy}, "approval_policy", "depends"),
         ({"after": "pay"}, "after", ("pay",)),
+        ({"after": tool(other)}, "after", ("other",)),
         ({"after": ["pay", tool(other)]}, "after", ("pay", "other")),
         ({"exclusive": True}, "exclusive", True),
         ({"key": "order"}, "key", "order"),
