@@ -38,6 +38,7 @@ from playhead_cli.flags import (
     lines_of,
 )
 from playhead_cli.launch import cluster_settings_of, finish, run, settings_of
+from playhead_cli.operating import answer, tools_app
 
 __all__ = ["app", "main"]
 
@@ -46,14 +47,14 @@ BEGAN = time.monotonic()
 
 app = typer.Typer(
     name="playhead",
-    help="An agent runtime whose only memory is an event log.",
-    epilog="Each flag has a PLAYHEAD_* variable. Exit codes: 0 done, 1 failed, 2 usage.",
+    help="An agent runtime whose only memory is an event log. Exit code 1: it failed.",
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 topics_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Operate on the topics of a deployment.")
+app.add_typer(tools_app, name="tools")
 app.add_typer(topics_app, name="topics")
 
 
@@ -225,6 +226,9 @@ def cancel(
     from playhead_cli.terminal import Terminal
 
     finish(run(talk.cancel(url, Terminal(), parse_session_id(session), run_id)))
+
+
+app.command("answer")(answer)
 
 
 @app.command()

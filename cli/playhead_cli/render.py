@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-__all__ = ["Event", "Piece", "Renderer", "Style", "clean", "compact", "text_of"]
+__all__ = ["WORKED", "Event", "Piece", "Renderer", "Style", "clean", "compact", "text_of"]
 
 Event = Mapping[str, Any]
 """An event as the gateway tells it: the JSON object of its `data`."""
@@ -21,6 +21,9 @@ Style = Literal["user", "text", "thinking", "tool", "mark", "error", "note"]
 
 LINE_CHARACTERS_MAX = 160
 """How much of a tool's input or output one line shows."""
+
+WORKED = frozenset({"ok", "fallback"})
+"""The statuses of calls that brought what they were to bring."""
 
 # Other people's text must not move the cursor, ring the bell or retitle the window.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -42,7 +45,7 @@ class Renderer:
         self._line: Style | None = None  # the style of the line that is not ended yet
         self._said = False  # something of the current attempt is on the screen
         self._answered = False  # the run's last message is on the screen
-        self._names: dict[str, str] = {}  # of the calls that are not over
+        self._names: dict[str, str] = {}  # of the calls of which something may still come
 
     def feed(self, event: Event) -> list[Piece]:
         """Lay out one event. Types it does not know give nothing."""
@@ -102,7 +105,7 @@ class Renderer:
         return self._lines(("mark", f"⟲ attempt {attempt} failed ({failure_of(event)}){dropped}{then}"))
 
     def _tool(self, event: Event) -> list[Piece]:
-        call = event["call_id"]
+        call: str = event["call_id"]
         name = self._names.get(call, call)
         match event["type"]:
             case "tool_call":
@@ -112,13 +115,24 @@ class Renderer:
                 return self._lines(("note", f"  {name} {progress_of(event)}"))
             case "tool_result_chunk":
                 return self._lines(("note", f"  {name} … {compact(event['output'])}"))
+            case "tool_pending":
+                within, message = (event["until"] - event["at"]) / 1_000_000, event.get("message")
+                said = f": {compact(message)}" if message else ""
+                return self._lines(("mark", f"  {name}'s result comes later, within {within:g} s{said}"))
+            case "tool_retry" if event.get("delivery"):
+                return self._lines(("mark", f"⟲ {name} ({failure_of(event)}); delivery {event['delivery']} follows"))
             case "tool_retry":
                 wait = event["delay_ms"] / 1000
                 return self._lines(
                     ("mark", f"⟲ {name} try {event['try']} failed ({failure_of(event)}); again in {wait:.1f} s")
                 )
             case "tool_result":
-                return self._lines(result_line(self._names.pop(call, call), event))
+                if event["status"] in WORKED:
+                    self._names.pop(call, None)  # of the others something may come late
+                return self._lines(result_line(name, event))
+            case "tool_result_late":
+                _, said = result_line(name, event)
+                return self._lines(("mark", f"{said} (late: the model was told otherwise)"))
             case _:
                 return []
 
@@ -130,7 +144,10 @@ class Renderer:
             case "approval_given":
                 return self._lines(("note", f"  {event['decision']} by {event['by']}"))
             case "question_asked":
-                return self._lines(("mark", f"? {text_of(event['content'])}"))
+                return self._lines(("mark", f"? {text_of(event['content'])} ({event['question_id']})"))
+            case "question_answered":
+                said = f"{event['question_id']} answered by {event['by']}: {compact(event['content'])}"
+                return self._lines(("note", f"  {said}"))
             case "guardrail_tripped":
                 return self._lines(("mark", f"! guardrail {event['guardrail']}: {event['verdict']}"))
             case "run_failed":
@@ -191,7 +208,7 @@ def result_line(name: str, event: Event) -> tuple[Style, str]:
     """Write how a call ended, and with what."""
     status = event["status"]
     took = "cached" if event.get("cached") else f"{event['elapsed_ms']} ms"
-    style: Style = "tool" if status in {"ok", "fallback"} else "error"
+    style: Style = "tool" if status in WORKED else "error"
     said = "" if status == "ok" else f"{status}: "
     return style, f"← {name} ({took}) {said}{compact(event['output'])}"
 

@@ -65,6 +65,7 @@ def test_every_flag_has_a_variable(path: tuple[str, ...], command: Any):
         ("gateway", "--kafka", "b:9092", "--port", "70000"),
         ("gateway",),
         ("worker", "app.py"),
+        ("tools", "call", "weather", "[1]"),
         ("send", "hi", "--mode", "shout", "--session", "ses_x"),
         ("send", "hi", "--agent", "a", "--session", "ses_x"),
     ],

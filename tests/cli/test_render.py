@@ -70,6 +70,33 @@ def test_a_tool_call_and_its_result_are_a_line_each():
     assert shown(call, result) == '→ clock(city="Oslo")\n← clock (7 ms) {"time": "12:00"}\n'
 
 
+def test_a_result_that_comes_from_outside_and_one_that_comes_late_say_so():
+    call = {"type": "tool_call", "call_id": "call_1", "name": "pay", "input": {"to": "A"}}
+    pending = {"type": "tool_pending", "call_id": "call_1", "at": 2_000_000, "until": 62_000_000, "message": "bank"}
+    ended = {"call_id": "call_1", "elapsed_ms": 7}
+    timeout = {"type": "tool_result", "status": "timeout", "output": "too slow", **ended}
+    late = {"type": "tool_result_late", "status": "ok", "output": {"paid": True}, **ended}
+    assert shown(call, pending, timeout, late) == (
+        '→ pay(to="A")\n'
+        "  pay's result comes later, within 60 s: bank\n← pay (7 ms) timeout: too slow\n"
+        '← pay (7 ms) {"paid": true} (late: the model was told otherwise)\n'
+    )
+
+
+def test_a_lost_worker_and_the_delivery_that_follows_are_a_line():
+    call = {"type": "tool_call", "call_id": "call_1", "name": "pay", "input": {"to": "A"}}
+    error = {"code": "worker_lost", "message": "w was not heard of any more"}
+    lost = {"type": "tool_retry", "call_id": "call_1", "try": 1, "delay_ms": 0, "error": error, "delivery": 2}
+    line = "⟲ pay (worker_lost: w was not heard of any more); delivery 2 follows"
+    assert shown(call, lost) == f'→ pay(to="A")\n{line}\n'
+
+
+def test_a_question_is_shown_with_the_name_to_answer_it_by_and_its_answer():
+    asked = {"type": "question_asked", "question_id": "q_1", "content": "Sure?"}
+    answered = {"type": "question_answered", "question_id": "q_1", "content": True, "by": "user"}
+    assert shown(asked, answered) == "? Sure? (q_1)\n  q_1 answered by user: true\n"
+
+
 def test_a_result_that_is_not_ok_says_so():
     result = {"type": "tool_result", "call_id": "call_1", "status": "unknown", "output": "?", "elapsed_ms": 7}
     assert shown(result) == "← call_1 (7 ms) unknown: ?\n"
