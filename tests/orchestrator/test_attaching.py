@@ -92,7 +92,7 @@ async def test_a_picture_that_the_provider_would_refuse_for_its_size_is_only_nam
         inline(b"x", "image", "text/html"),
         *(
             {"type": kind, "source": {"type": "base64", "media_type": media_type, "data": data}}
-            for data in ("x", "é", "a b!", None, 3)
+            for data in ("x", "é", "aGk=!", None, 3)
             for kind, media_type in (("image", "image/png"), ("document", "text/plain"), ("document", "x" * 9_000))
         ),
     ],
@@ -200,3 +200,23 @@ async def test_a_model_call_waits_for_an_archive_that_cannot_be_reached_and_is_t
     assert isinstance(failed.event, ModelCallFailed)
     assert failed.event.error.code == "archive_unavailable" and "the disk is away" in failed.event.error.message
     assert actor.asked[-1].messages[-1]["content"][0]["content"] == [inline(PNG)]
+
+
+async def test_openai_is_shown_only_what_it_takes_and_told_the_rest_as_json():
+    async def given(content: Any) -> list[dict[str, Any]]:
+        return openai_wire.body_of(ModelRequest("m", "", await attached(asked(content), SESSION, None)), "n")[
+            "messages"
+        ]
+
+    address: dict[str, Any] = {"type": "url", "url": "https://example.com/x"}
+    others: tuple[list[Any], ...] = (
+        [1, inline(PNG)],
+        [inline(PNG), {"deg": 3}],
+        [{"type": "document", "source": address}],
+        [{"type": "image", "source": {"type": "else"}}],
+    )
+    for other in others:
+        (_, tool_message) = await given(other)
+        assert json.loads(tool_message["content"]) == other
+    (*_, user) = await given([{"type": "image", "source": address}])
+    assert user["content"][1] == {"type": "image_url", "image_url": {"url": "https://example.com/x"}}

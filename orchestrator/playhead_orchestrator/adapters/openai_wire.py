@@ -112,13 +112,22 @@ def _shown(result: Block) -> list[Block]:
 
 
 def _attachments(result: Block) -> list[Block]:
+    """Give the pictures and documents of a result that is made of them and of texts; any other JSON goes as text."""
     content = result.get("content")
     if not isinstance(content, list):
         return []
     parts = [cast("Block", part) for part in cast("list[Any]", content) if isinstance(part, dict)]
-    return [
-        part for part in parts if part.get("type") in ("image", "document") and isinstance(part.get("source"), dict)
-    ]
+    texts = [part for part in parts if part.get("type") == "text" and isinstance(part.get("text"), str)]
+    attachments = [part for part in parts if _can_be_shown(part)]
+    return attachments if len(texts) + len(attachments) == len(cast("list[Any]", content)) else []
+
+
+def _can_be_shown(part: Block) -> bool:
+    """Tell what this API takes: data of either kind, and the address of a picture, but not of a document."""
+    if part.get("type") not in ("image", "document") or not isinstance(part.get("source"), dict):
+        return False
+    kind = part["source"].get("type")
+    return kind == "base64" or (kind == "url" and part["type"] == "image")
 
 
 def _part(block: Block) -> Block:
