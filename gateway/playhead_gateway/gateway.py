@@ -26,6 +26,7 @@ from playhead_gateway.limits import Limits
 from playhead_gateway.problems import Problem
 from playhead_gateway.projections.sse import Projection
 from playhead_gateway.questions import Questions
+from playhead_gateway.redrive import Redrive
 from playhead_gateway.states import Folded, States
 
 __all__ = ["Gateway", "GatewayParts"]
@@ -66,6 +67,7 @@ class Gateway:
         publish = Publisher(parts.queue, parts.topics.requests.name, parts.codec)
         self.intake = Intake(parts.log, publish, parts.entropy, parts.limits)
         self.deliveries = Deliveries(parts.queue, parts.topics.results.name, parts.codec, parts.lease_key)
+        self.redrive = Redrive(parts.queue, parts.topics, parts.codec, parts.clock, parts.limits)
         self._agents: OrderedDict[SessionId, str | None] = OrderedDict()
 
     @asynccontextmanager

@@ -33,6 +33,13 @@ class Limits:
     directory_max: int = 20_000
     """How many sessions the directory remembers; past that the ones longest untouched are forgotten."""
     catalog_max: int = 5_000
+    letters_page: int = 50
+    letters_page_max: int = 500
+    letters_max: int = 10_000
+    """How many dead letters are looked at, the newest; past that, and past the bytes, older ones are out of reach."""
+    letters_bytes_max: int = 64 * MIB
+    letter_input_bytes_max: int = 4 * KIB
+    """How large the input of a call may be to be shown in a list of dead letters."""
 
     heartbeat_seconds: float = 10.0
     send_timeout_seconds: float = 30.0

@@ -24,6 +24,10 @@ __all__ = [
     "DELIVERED",
     "DIRECTORY",
     "EVENTS",
+    "HANDLED",
+    "LETTER",
+    "LETTERS",
+    "RAW",
     "SESSION",
     "STARTED",
     "TASK",
@@ -33,6 +37,7 @@ __all__ = [
     "Answer",
     "directory_parameters",
     "event_parameters",
+    "letter_parameters",
     "operation",
 ]
 
@@ -46,6 +51,7 @@ FREE: Schema = {"type": "object"}
 SESSION_ID: Schema = {"type": "string", "pattern": "^ses_[0-9a-z]{26}$"}
 CALL_ID: Schema = {"type": "string", "pattern": "^call_[0-9a-z]{26}$"}
 QUESTION_ID: Schema = {"type": "string", "pattern": "^[0-9A-Za-z_.:-]{1,200}$"}
+LETTER_ID: Schema = {"type": "string", "pattern": "^[0-9]{1,9}-[0-9]{1,18}$", "examples": ["0-17"]}
 CURSOR: Schema = {"type": "string", "pattern": "^[0-9]{1,18}(-[0-9a-f]{8})?$"}
 STATUS: Schema = {"type": "string", "enum": ["idle", "running", "waiting", "closed"]}
 TASK_STATUS: Schema = {"type": "string", "enum": ["queued", "running", "completed", "failed", "cancelled"]}
@@ -166,6 +172,31 @@ TOOL = _record(
     cache_seconds={"type": "number"},
     breaker=_record({"state": {"type": "string", "enum": ["closed", "open", "half_open"]}}, until=COUNT, worker=TEXT),
 )
+LETTER = _record(
+    {
+        "id": LETTER_ID,
+        "state": {"type": "string", "examples": ["new", "retried", "dropped"]},
+        "at": COUNT,
+        "topic": TEXT,
+        "key": TEXT,
+        "error": TEXT,
+        "bytes": COUNT,
+    },
+    handled_at=COUNT,
+    partition=COUNT,
+    offset=COUNT,
+    type=TEXT,
+    obstacle=TEXT,
+    session=TEXT,
+    run_id=TEXT,
+    call_id=TEXT,
+    tool=TEXT,
+    pool=TEXT,
+    effect=TEXT,
+    input=ANYTHING,
+)
+LETTERS = _record({"letters": _list(LETTER)}, next_cursor=LETTER_ID)
+HANDLED = _record({"id": LETTER_ID, "state": TEXT})
 TOOLS = _record({"tools": _list(TOOL)})
 AGENTS = _record({"agents": _list(_record({"name": TEXT, "version": TEXT, "model": TEXT, "default": FLAG}))})
 PROBLEM = _record({"type": TEXT, "title": TEXT, "status": COUNT, "detail": TEXT, "code": TEXT})
@@ -179,6 +210,7 @@ IN_PATH: dict[str, Schema] = {
     "session": SESSION_ID,
     "call_id": CALL_ID,
     "question_id": QUESTION_ID,
+    "letter": LETTER_ID,
     "name": OUTPUT_NAME,
     "tool": {"type": "string", "pattern": "^[^/]+$"},
 }
@@ -200,6 +232,9 @@ def _up_to(most: int, default: int) -> Schema:
     return {"type": "integer", "minimum": 1, "maximum": most, "default": default}
 
 
+RAW: Schema = _in_query("raw", {"type": "string", "enum": ["true", "false"]})
+
+
 def event_parameters(limits: Limits) -> list[Schema]:
     """Describe what may stand in the query of `GET …/events`."""
     types = {"type": "string", "pattern": "^([a-z][a-z_]{0,63}(,[a-z][a-z_]{0,63}){0,63})?$"}
@@ -218,6 +253,15 @@ def directory_parameters(limits: Limits) -> list[Schema]:
         _in_query("agent", TEXT),
         _in_query("limit", _up_to(limits.directory_page_max, limits.directory_page)),
         _in_query("cursor", {"type": "string", "pattern": "^-?[0-9]{1,18}-ses_[0-9a-z]{26}$"}),
+    ]
+
+
+def letter_parameters(limits: Limits) -> list[Schema]:
+    """Describe what may stand in the query of `GET /v1/deadletters`."""
+    return [
+        _in_query("state", {"type": "string", "enum": ["new", "retried", "dropped"]}),
+        _in_query("limit", _up_to(limits.letters_page_max, limits.letters_page)),
+        _in_query("cursor", LETTER_ID),
     ]
 
 

@@ -10,9 +10,10 @@ from starlette.requests import Request
 
 from playhead_gateway.problems import Problem
 
-__all__ = ["choice", "cursor_of", "directory_cursor", "number", "trace_of", "types_of", "wants_stream"]
+__all__ = ["choice", "cursor_of", "directory_cursor", "letter_cursor", "number", "trace_of", "types_of", "wants_stream"]
 
 DIRECTORY_CURSOR = re.compile(r"-?[0-9]{1,18}-ses_[0-9a-z]{26}")
+LETTER = re.compile(r"([0-9]{1,9})-([0-9]{1,18})")
 TYPE = re.compile(r"[a-z][a-z_]{0,63}")
 TYPES_MAX = 64
 TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -60,6 +61,17 @@ def directory_cursor(request: Request) -> str | None:
     if given is not None and not DIRECTORY_CURSOR.fullmatch(given):
         raise _invalid("cursor", "the `next_cursor` of an earlier page")
     return given
+
+
+def letter_cursor(request: Request) -> tuple[int, int] | None:
+    """Read the cursor of a page of dead letters: the partition and offset of a letter. Raises `Problem`."""
+    given = request.query_params.get("cursor")
+    if given is None:
+        return None
+    read = LETTER.fullmatch(given)
+    if read is None:
+        raise _invalid("cursor", "the `next_cursor` of an earlier page")
+    return int(read[1]), int(read[2])
 
 
 def wants_stream(request: Request) -> bool:

@@ -26,6 +26,7 @@ from playhead_gateway.bodies import (
 from playhead_gateway.call_routes import add_call_routes
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.intake import NewSession, Started
+from playhead_gateway.letter_routes import add_letter_routes
 from playhead_gateway.openapi import Answer, operation
 from playhead_gateway.outputs import add_output_routes
 from playhead_gateway.query import choice, directory_cursor, number, trace_of
@@ -70,6 +71,7 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
     add("GET", "/v1/agents", routes.agents, Answer(200, openapi.AGENTS))
     add_call_routes(add, gateway)
     add_tool_routes(add, gateway)
+    add_letter_routes(add, gateway)
     add_output_routes(add, gateway)
     for method, alias, endpoint in (
         ("POST", "/agent/stream", routes.stream),
