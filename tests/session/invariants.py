@@ -39,7 +39,7 @@ from playhead.events import (
     ToolStarted,
     UserMessage,
 )
-from playhead.session import AwaitResult, Dispatch, GiveUp, Session, WatchCall, pending
+from playhead.session import AwaitResult, Dispatch, GiveUp, OpenCall, Session, WatchCall, may_start, pending
 
 Place = tuple[str, int, int]
 
@@ -61,6 +61,9 @@ class Audit:
     begun: set[str] = field(default_factory=set[str])
     outside: set[str] = field(default_factory=set[str])
     asking: dict[str, str] = field(default_factory=dict[str, str])
+    answers: dict[str, str] = field(default_factory=dict[str, str])
+    lost: set[str] = field(default_factory=set[str])
+    causes: set[tuple[str, str | None, str]] = field(default_factory=set[tuple[str, "str | None", str]])
     by_hand: set[str] = field(default_factory=set[str])
     failed: dict[str, Place] = field(default_factory=dict[str, Place])
     settled: set[str] = field(default_factory=set[str])
@@ -69,8 +72,9 @@ class Audit:
     epoch: int = 0
     last: Event | None = None
 
-    def read(self, event: Event) -> None:  # noqa: C901, PLR0912 - one arm an event
-        """Check one event. Raises `AssertionError`."""
+    def read(self, event: Event, cause: str | None = None) -> None:  # noqa: C901, PLR0912 - one arm an event
+        """Check one event, and the input that it came of. Raises `AssertionError`."""
+        self._check_cause(event, cause)
         assert not isinstance(self.last, SessionClosed), f"{event} after the session was closed"
         assert (self.last is None) == isinstance(event, SessionStarted), "a log begins with its session, once"
         run = getattr(event, "run_id", None)
@@ -115,12 +119,15 @@ class Audit:
                 self._reported(event)
             case QuestionAsked(call_id=str(call)):
                 assert self.open_calls[call] == place_of(event) and call not in self.asking, "two questions at once"
+                assert call not in self.outside, "a question while the result comes from outside"
                 self.asking[call] = event.question_id
                 self.begun.discard(call)
+                self.lost.discard(call)
             case QuestionAnswered():
                 calls = [call for call, question in self.asking.items() if question == event.question_id]
                 assert len(calls) == 1, "an answer to nothing that was asked"
                 del self.asking[calls[0]]
+                self.answers[calls[0]] = event.content
             case _:
                 assert run is None or run == self.going
         self.last = event
@@ -134,12 +141,24 @@ class Audit:
                 self.begun.add(call)
             case ToolRetry(delivery=int()):
                 assert call in self.begun and call not in self.outside, "a call was lost that nobody had"
-                if self.effects[call] != "once":  # which from here on is only looked into
+                if self.effects[call] == "once":
+                    self.lost.add(call)  # from here on it is only looked into
+                else:
                     self.begun.discard(call)
             case ToolPending():
+                assert call not in self.asking and call not in self.outside, "it is waited for already"
                 self.outside.add(call)
             case _:
                 pass
+
+    def _check_cause(self, event: Event, cause: str | None) -> None:
+        """Check that what a worker says is in the log once, however often it says it."""
+        call = getattr(event, "call_id", None)
+        if cause is None or not isinstance(call, str) or isinstance(event, ToolCall | ToolInputDelta):
+            return
+        kind = "result" if isinstance(event, ToolResult | ToolResultLate) else type(event).__name__
+        assert (call, cause, kind) not in self.causes, f"{event} came of {cause} before"
+        self.causes.add((call, cause, kind))
 
     def _run_started(self, event: RunStarted) -> None:
         assert self.going is None, "two runs at once"
@@ -201,11 +220,13 @@ def place_of(event: Any) -> Place:
     return (event.run_id, event.step, event.attempt)
 
 
-def audit(events: Sequence[Event], session: Session, budget: Budget) -> Audit:
-    """Check a whole log, and that the state agrees with it. Raises `AssertionError`."""
+def audit(
+    events: Sequence[Event], session: Session, budget: Budget, causes: Sequence[str | None] | None = None
+) -> Audit:
+    """Check a whole log, of events and their `causes`, and that the state agrees with it. Raises `AssertionError`."""
     found = Audit(budget)
-    for event in events:
-        found.read(event)
+    for event, cause in zip(events, causes or [None] * len(events), strict=True):
+        found.read(event, cause)
     run = session.run
     assert (None if run is None else run.run_id) == found.going
     assert [one.run_id for one in session.waiting] == found.waiting
@@ -229,12 +250,26 @@ def check_effects(found: Audit, session: Session) -> None:
         effect.call.call_id for effect in effects if isinstance(effect, Dispatch | WatchCall | AwaitResult | GiveUp)
     }
     assert about == free - found.asking.keys(), "every call that nothing holds up is seen to, and no other"
+    for call in session.open_calls:
+        check_call(found, call)
     waits = bool(free) and free <= found.asking.keys() | found.outside
     going = found.going is not None
     only_users = bool(found.open_calls) and free <= found.asking.keys() and session.budget.wall_seconds is None
     assert bool(effects) == (going and not only_users), "something is pending exactly while a run is going"
     status = "closed" if session.closed else "waiting" if waits else "running" if going else "idle"
     assert session.status == status
+
+
+def check_call(found: Audit, call: OpenCall) -> None:
+    """Check what a call brings to whoever is handed it, and who may begin with it. Raises `AssertionError`."""
+    name = call.call_id
+    if name not in found.asking:
+        answered = None if call.answer is None else orjson.loads(call.answer)["content"]
+        assert answered == (orjson.loads(found.answers[name]) if name in found.answers else None)
+    assert call.is_lost == (name in found.lost)
+    nobody = name in found.lost or name in found.asking or name in found.outside
+    assert not (nobody and call.claim is not None and may_start(call, call.claim)), "nobody is to run it"
+    assert not may_start(call, "stranger") or (call.effect != "once" and not nobody)
 
 
 def check_conversation(session: Session, by_hand: set[str]) -> None:

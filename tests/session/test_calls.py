@@ -153,9 +153,21 @@ def test_a_call_that_kills_every_worker_that_begins_with_it_is_given_up():
     for number in range(STARTS_MAX):
         driven.give(started(call, f"s-{number}", f"worker-{number}"))
         assert effects(driven) == [WatchCall(the_call(driven))]
+    assert may_start(the_call(driven), "s-last")
     driven.give(started(call, "s-last", "worker-last"))
+    assert not may_start(the_call(driven), "s-last"), "one more would be killed"
     (effect,) = effects(driven)
     assert isinstance(effect, GiveUp)
+
+
+@pytest.mark.parametrize(("name", "status"), [("once", "unknown"), ("write", "error")])
+def test_a_once_call_that_somebody_began_is_given_up_as_unknown(name: str, status: str):
+    driven = calling(name)
+    call = the_call(driven).call_id
+    driven.give(started(call, "first", claim=True))
+    driven.give(GaveUp(call, "no such pool"))
+    ended = last(driven, ToolResult)
+    assert isinstance(ended, ToolResult) and ended.status == status
 
 
 # --- results from outside ---
@@ -230,6 +242,49 @@ def test_a_question_of_a_cancelled_run_is_not_waited_for():
     driven.give(asks(the_call(driven).call_id, "q"))
     driven.cancel("one")
     assert driven.session.status == "idle" and driven.give(answers("q_1")) == ()
+
+
+@pytest.mark.parametrize("first", ["question", "promise"])
+def test_a_call_waits_for_one_thing_at_a_time(first: str):
+    """What a second worker leaves behind, to which a call was handed out as well, holds up nothing."""
+    driven = calling("read")
+    call = the_call(driven).call_id
+    asking, promising = asks(call, "q"), deferred(call, "p", seconds=60)
+    assert len(driven.give(asking if first == "question" else promising)) == 1
+    assert driven.give(promising if first == "question" else asking) == ()
+    if first == "question":
+        driven.give(answers("q_1"))
+        assert effects(driven) == [Dispatch(the_call(driven))], "with its answer"
+    else:
+        assert driven.give(deferred(call, "p2", seconds=600)) == ()
+        driven.now += 60 * SECOND
+        driven.give(Expired(call))
+        assert driven.session.open_calls == ()
+    audit(driven.events, driven.session, driven.budget)
+
+
+def test_an_answered_call_has_all_its_deliveries_and_starts_before_it():
+    driven = calling("read")
+    call = the_call(driven).call_id
+    for number in range(DELIVERIES_MAX):
+        driven.give(started(call, f"s-{number}", f"worker-{number}"))
+        driven.give(FellSilent(call))
+    driven.give(asks(call, "q"))
+    driven.give(answers("q_1"))
+    assert effects(driven) == [Dispatch(the_call(driven))]
+
+
+def test_a_lost_call_that_asks_after_all_is_lost_no_more_and_is_begun_with_the_answer():
+    driven = calling("reconciled")
+    call = the_call(driven).call_id
+    driven.give(started(call, "first", claim=True))
+    driven.give(FellSilent(call))
+    driven.give(asks(call, "q"))
+    driven.give(answers("q_1"))
+    assert not the_call(driven).is_lost, "it is known how it ended"
+    driven.give(started(call, "second", "worker-2", claim=True))
+    assert may_start(the_call(driven), "second") and not may_start(the_call(driven), "first")
+    audit(driven.events, driven.session, driven.budget)
 
 
 # --- late results ---
@@ -328,6 +383,9 @@ def test_a_call_by_hand_of_no_tool_fails_at_once_with_what_there_is():
 def test_a_call_by_hand_begins_a_session_and_joins_none():
     driven = calling("read")
     assert driven.give(by_hand()) == ()
+    empty_one = Driven()
+    empty_one.start()
+    assert empty_one.give(by_hand()) == (), "a model's conversation has no room for a call that it did not ask for"
     alone = Driven()
     alone.give(by_hand())
     assert alone.give(by_hand()) == ()

@@ -99,21 +99,18 @@ BUDGETS = st.builds(
 )
 TOOLS = st.sampled_from(["read", "write", "once", "reconciled", "after"])
 AGENTS = ["helper", "helper", "helper", None]
+SEVERAL = st.lists(TOOLS, min_size=1, max_size=4)
 STEPS_TO_THE_END_MAX = 200
 
 
-class Sessions(RuleBasedStateMachine):
-    """One session, and whatever can be told to it. `told` are inputs that made something true."""
+class Workers(RuleBasedStateMachine):
+    """One session, and whatever workers and time tell it. `told` are inputs that made something true."""
 
     def __init__(self) -> None:
         super().__init__()
         self.driven = Driven()
         self.told: list[Input] = []
         self.reports = 0
-
-    @initialize(budget=BUDGETS)
-    def begin(self, budget: Budget) -> None:
-        self.driven.budget = budget
 
     def give(self, given: Input) -> tuple[Event, ...]:
         """Give an input, checking that deciding has no memory of its own."""
@@ -148,74 +145,6 @@ class Sessions(RuleBasedStateMachine):
 
     def asked(self, request: StartSession | CancelRun | CloseSession, *, said: str | None = None) -> Asked:
         return Asked(request, OWNER, self.driven.snapshot(), blocks(said))
-
-    # --- what people do ---
-
-    @rule(text=st.none() | TEXTS, agent=st.sampled_from(AGENTS))
-    def start(self, text: str | None, agent: str | None) -> None:
-        snapshot = None if agent is None else Snapshot(agent, "v1", "scripted", self.driven.budget)
-        message = None if text is None else say(text)
-        self.give(Asked(StartSession(f"start-{text}", SESSION, agent, Json("{}"), message), OWNER, snapshot))
-
-    @rule(text=TEXTS, mode=MODES, said=SAID)
-    def say(self, text: str, mode: str, said: str | None) -> None:
-        self.give(Asked(say(text, mode), OWNER, self.driven.snapshot(), blocks(said)))
-
-    @precondition(lambda self: len(self.driven.events) % 4 == 0)  # so that runs get somewhere between two of them
-    @rule(data=st.data(), number=st.integers(0, 10_000), said=SAID)
-    def cancel_one(self, data: st.DataObject, number: int, said: str | None) -> None:
-        self.give(self.asked(CancelRun(f"cancel-{number}", SESSION, self.a_run(data), "user"), said=said))
-
-    @precondition(lambda self: len(self.driven.events) % 4 == 1)
-    @rule(number=st.integers(0, 10_000), said=SAID)
-    def cancel_all(self, number: int, said: str | None) -> None:
-        self.give(self.asked(CancelRun(f"cancel-{number}", SESSION, None, "user"), said=said))
-
-    @precondition(lambda self: len(self.driven.events) < 6)
-    @rule(name=st.sampled_from(["read", "write", "once"]), refusal=st.none() | st.just("no such tool"))
-    def call_by_hand(self, name: str, refusal: str | None) -> None:
-        self.give(by_hand(name, refusal=refusal))
-
-    @rule(sure=st.integers(0, 9), said=SAID)
-    def close(self, sure: int, said: str | None) -> None:
-        if sure == 0:
-            self.give(self.asked(CloseSession("close", SESSION, "done"), said=said))
-
-    # --- what owners and the model do ---
-
-    @precondition(lambda self: self.driven.session.started and len(self.driven.events) % 3 == 0)
-    @rule(number=st.integers(2, 4))
-    def take_over(self, number: int) -> None:
-        self.give(TakeOver(f"owner-{number}"))
-
-    @rule(data=st.data())
-    def speak(self, data: st.DataObject) -> None:
-        pieces: list[TextDelta | Thinking | ToolInputDelta] = []
-        for _ in range(data.draw(st.integers(1, 3))):
-            place = self.a_place(data)
-            piece = self.one_of(
-                data, [TextDelta(*place, "x"), Thinking(*place, "y"), ToolInputDelta(*place, CallId("c"), "{")]
-            )
-            pieces.append(piece)
-        self.give(Spoke(tuple(pieces)))
-
-    @precondition(lambda self: self.driven.session.run is not None)
-    @rule(calls=st.lists(TOOLS, max_size=3), refused=st.integers(0, 2))
-    def answer(self, calls: list[str], refused: int) -> None:
-        self.give(answered(self.driven.run, "hello", calls, ["no_tool"] * refused))
-
-    @rule(data=st.data(), retryable=st.booleans(), after=st.none() | st.integers(-5, 100_000))
-    def break_(self, data: st.DataObject, retryable: bool, after: int | None) -> None:
-        self.give(Broke(*self.a_place(data), Failure("overloaded", "busy"), retryable, after))
-
-    @rule(data=st.data())
-    def retry_due(self, data: st.DataObject) -> None:
-        self.give(RetryDue(*self.a_place(data)))
-
-    @rule(data=st.data(), sure=st.integers(0, 3))
-    def out_of_time(self, data: st.DataObject, sure: int) -> None:
-        if sure == 0:
-            self.give(OutOfTime(self.a_run(data)))
 
     # --- what workers do ---
 
@@ -290,7 +219,8 @@ class Sessions(RuleBasedStateMachine):
 
     @invariant()
     def the_log_is_well_formed(self) -> None:
-        audit(self.driven.events, self.driven.session, self.driven.budget)
+        causes = [cause for _, _, cause in self.driven.log]
+        audit(self.driven.events, self.driven.session, self.driven.budget, causes)
 
     @invariant()
     def folding_the_log_gives_the_live_state(self) -> None:
@@ -308,6 +238,106 @@ class Sessions(RuleBasedStateMachine):
         finish(next_one)
         found = audit(next_one.events, next_one.session, self.driven.budget)
         assert found.going is None and not found.waiting
+
+
+class Sessions(Workers):
+    """One session, and whatever can be told to it."""
+
+    @initialize(budget=BUDGETS)
+    def begin(self, budget: Budget) -> None:
+        self.driven.budget = budget
+
+    # --- what people do ---
+
+    @rule(text=st.none() | TEXTS, agent=st.sampled_from(AGENTS))
+    def start(self, text: str | None, agent: str | None) -> None:
+        snapshot = None if agent is None else Snapshot(agent, "v1", "scripted", self.driven.budget)
+        message = None if text is None else say(text)
+        self.give(Asked(StartSession(f"start-{text}", SESSION, agent, Json("{}"), message), OWNER, snapshot))
+
+    @rule(text=TEXTS, mode=MODES, said=SAID)
+    def say(self, text: str, mode: str, said: str | None) -> None:
+        self.give(Asked(say(text, mode), OWNER, self.driven.snapshot(), blocks(said)))
+
+    @precondition(lambda self: len(self.driven.events) % 4 == 0)  # so that runs get somewhere between two of them
+    @rule(data=st.data(), number=st.integers(0, 10_000), said=SAID)
+    def cancel_one(self, data: st.DataObject, number: int, said: str | None) -> None:
+        self.give(self.asked(CancelRun(f"cancel-{number}", SESSION, self.a_run(data), "user"), said=said))
+
+    @precondition(lambda self: len(self.driven.events) % 4 == 1)
+    @rule(number=st.integers(0, 10_000), said=SAID)
+    def cancel_all(self, number: int, said: str | None) -> None:
+        self.give(self.asked(CancelRun(f"cancel-{number}", SESSION, None, "user"), said=said))
+
+    @precondition(lambda self: len(self.driven.events) < 6)
+    @rule(name=st.sampled_from(["read", "write", "once"]), refusal=st.none() | st.just("no such tool"))
+    def call_by_hand(self, name: str, refusal: str | None) -> None:
+        self.give(by_hand(name, refusal=refusal))
+
+    @rule(sure=st.integers(0, 9), said=SAID)
+    def close(self, sure: int, said: str | None) -> None:
+        if sure == 0:
+            self.give(self.asked(CloseSession("close", SESSION, "done"), said=said))
+
+    # --- what owners and the model do ---
+
+    @precondition(lambda self: self.driven.session.started and len(self.driven.events) % 3 == 0)
+    @rule(number=st.integers(2, 4))
+    def take_over(self, number: int) -> None:
+        self.give(TakeOver(f"owner-{number}"))
+
+    @rule(data=st.data())
+    def speak(self, data: st.DataObject) -> None:
+        pieces: list[TextDelta | Thinking | ToolInputDelta] = []
+        for _ in range(data.draw(st.integers(1, 3))):
+            place = self.a_place(data)
+            piece = self.one_of(
+                data, [TextDelta(*place, "x"), Thinking(*place, "y"), ToolInputDelta(*place, CallId("c"), "{")]
+            )
+            pieces.append(piece)
+        self.give(Spoke(tuple(pieces)))
+
+    @precondition(lambda self: self.driven.session.run is not None)
+    @rule(calls=st.lists(TOOLS, max_size=3), refused=st.integers(0, 2))
+    def answer(self, calls: list[str], refused: int) -> None:
+        self.give(answered(self.driven.run, "hello", calls, ["no_tool"] * refused))
+
+    @rule(data=st.data(), retryable=st.booleans(), after=st.none() | st.integers(-5, 100_000))
+    def break_(self, data: st.DataObject, retryable: bool, after: int | None) -> None:
+        self.give(Broke(*self.a_place(data), Failure("overloaded", "busy"), retryable, after))
+
+    @rule(data=st.data())
+    def retry_due(self, data: st.DataObject) -> None:
+        self.give(RetryDue(*self.a_place(data)))
+
+    @rule(data=st.data(), sure=st.integers(0, 3))
+    def out_of_time(self, data: st.DataObject, sure: int) -> None:
+        if sure == 0:
+            self.give(OutOfTime(self.a_run(data)))
+
+
+class Calls(Workers):
+    """A session whose model has just asked for calls, or that is a call by hand: most of what happens is about them."""
+
+    @initialize(
+        budget=st.just(Budget()) | st.just(Budget(wall_seconds=100)), calls=st.lists(TOOLS, min_size=1, max_size=4)
+    )
+    def begin(self, budget: Budget, calls: list[str]) -> None:
+        self.driven.budget = budget
+        if len(calls) == 1 and calls[0] in ("read", "write", "once"):
+            self.give(by_hand(calls[0]))
+        else:
+            self.driven.start("one")
+            self.give(answered(self.driven.run, "hello", calls))
+
+    @rule(number=st.integers(2, 4))
+    def take_over(self, number: int) -> None:
+        self.give(TakeOver(f"owner-{number}"))
+
+    @precondition(lambda self: len(self.driven.events) % 7 == 0)
+    @rule(number=st.integers(0, 10_000))
+    def cancel_all(self, number: int) -> None:
+        self.give(self.asked(CancelRun(f"cancel-{number}", SESSION, None, "user")))
 
 
 def finish(driven: Driven) -> None:  # noqa: C901 - one arm an effect
@@ -343,6 +373,8 @@ def finish(driven: Driven) -> None:  # noqa: C901 - one arm an effect
 
 Sessions.TestCase.settings = settings(max_examples=80, stateful_step_count=35, deadline=None)
 TestSessions = Sessions.TestCase
+Calls.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestCalls = Calls.TestCase
 
 
 @settings(max_examples=150, deadline=None)

@@ -252,8 +252,9 @@ def _asked(session: Session, event: QuestionAsked, cause: str | None) -> Session
 
     def changed(call: OpenCall) -> OpenCall:
         # What the call left behind waits where the answer will be put. A `once` call that asks has come to an orderly
-        # end: it may be begun once more, with the answer.
-        return replace(_noted(call, cause), worker=None, claim=None, question=event.question_id, answer=state)
+        # end, also one that was taken for lost: it may be begun once more, with the answer.
+        call = _noted(call, cause)
+        return replace(call, worker=None, claim=None, is_lost=False, question=event.question_id, answer=state)
 
     return _with_call(session, event.call_id, changed)
 
