@@ -18,11 +18,11 @@ from playhead.codec import Codec, Context
 from playhead.commands import ReportChunk, ReportProgress, ReportRetry
 from playhead.events import Failure, Json, OwnerChanged, TextDelta, Thinking, ToolInputDelta
 from playhead.ids import RunId
-from playhead.session import Reported, RetryDue, Session, Spoke, TakeOver
+from playhead.session import Expired, FellSilent, GaveUp, Reported, RetryDue, Session, Spoke, TakeOver
 
 from tests.codec.samples import CONTEXT, SESSION, sample_commands, sample_events
 from tests.session import driving
-from tests.session.driving import SECOND, Driven, started
+from tests.session.driving import SECOND, Driven, answers, asks, deferred, result, started
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -56,7 +56,9 @@ def sample_lines() -> list[dict[str, Any]]:
 
 
 def a_session() -> tuple[Driven, list[bytes]]:
-    """Let a session live: two runs with tools, a retry and an abandoned attempt; a third is going when the log ends."""
+    """Let a session live: runs with tools, retries, an abandoned attempt, calls that are claimed, lost, promised, asked
+    about and late; the last run is going when the log ends.
+    """
     driven = Driven()
     driven.start("What is the weather in Bern?")
     _speak(driven, "Let me ", "look.")
@@ -81,9 +83,33 @@ def a_session() -> tuple[Driven, list[bytes]]:
     driven.say("Never mind. What is 6 * 7?", "interrupt", said="Rain")
     driven.say("And 7 * 8?")
     driven.say("Be quick!", "reject")
-    driven.answer(calls=["calculator"])
-    driven.give(started(driven.session.open_calls[0].call_id, "c-started"))
+    driven.answer(calls=["once", "reconciled", "write", "after", "read"])
+    _see_calls_through(driven)
+    driven.answer(calls=["calculator", "once", "reconciled", "after"])
+    sum_, sent, posted, _ = driven.session.open_calls
+    driven.give(started(sum_.call_id, "c-started"))
+    driven.give(deferred(sum_.call_id, "c-promise", seconds=3600))
+    driven.give(asks(sent.call_id, "s-question", "q_2"))
+    driven.give(started(posted.call_id, "p-claim", claim=True))
+    driven.give(FellSilent(posted.call_id))
     return driven, _sealed(driven)
+
+
+def _see_calls_through(driven: Driven) -> None:
+    once, looked_into, write, after, read = driven.session.open_calls
+    driven.give(started(once.call_id, "o-claim", "worker-1", claim=True))
+    driven.give(FellSilent(once.call_id))
+    driven.give(result(once.call_id, "o-late", output='"it was sent"'))
+    driven.give(started(looked_into.call_id, "l-claim", claim=True))
+    driven.give(FellSilent(looked_into.call_id))
+    driven.give(result(looked_into.call_id, "l-found", output='"it was posted"'))
+    driven.give(deferred(write.call_id, "w-promise", seconds=60))
+    driven.now += 61 * SECOND
+    driven.give(Expired(write.call_id))
+    driven.give(asks(read.call_id, "r-question", "q_1"))
+    driven.give(answers("q_1"))
+    driven.give(result(read.call_id, "r-result"))
+    driven.give(GaveUp(after.call_id, "no worker finished the call after 6 deliveries"))
 
 
 def _speak(driven: Driven, *texts: str) -> None:

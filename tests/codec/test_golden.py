@@ -16,6 +16,7 @@ from playhead.session import empty, fold
 
 from tests.codec.make_golden import FOLDER, a_session, as_json, main, sample_lines, state_as_json
 from tests.session import driving
+from tests.session.invariants import audit
 
 CODEC = Codec()
 SAMPLES = sorted(path for path in FOLDER.glob("v*.jsonl") if ".session." not in path.name)
@@ -71,7 +72,7 @@ def test_the_log_of_every_release_folds_to_the_state_that_it_had(path: Path):
     assert agrees(expected, state_as_json(state))
 
 
-def test_the_newest_golden_file_has_every_type_that_there_is():
+def test_the_next_golden_file_will_have_every_type_that_there_is():
     kinds = [kind.__name__ for kind in (*event_types(), *command_types())]
     assert [line["name"] for line in sample_lines()] == kinds
 
@@ -79,6 +80,10 @@ def test_the_newest_golden_file_has_every_type_that_there_is():
 def test_the_golden_session_shows_what_a_session_can_go_through():
     driven, values = a_session()
     assert len(values) == len(driven.events)
+    state = empty(SessionId(driving.SESSION))
+    for value in values:
+        state = fold(state, CODEC.event(value))
+    assert state == driven.session, "what is written is what was"
     happened = {type(event).__name__ for event in driven.events}
     assert happened >= {
         "ToolRetry",
@@ -87,7 +92,14 @@ def test_the_golden_session_shows_what_a_session_can_go_through():
         "RunCompleted",
         "RunCancelled",
         "RunFailed",
+        "ToolPending",
+        "ToolResultLate",
+        "QuestionAsked",
+        "QuestionAnswered",
     }
+    promised, asking, lost, blocked = driven.session.open_calls
+    assert promised.pending and asking.question and lost.is_lost and blocked.waits_for and driven.session.unheard
+    audit(driven.events, driven.session, driven.budget, [cause for _, _, cause in driven.log])
     assert driven.session.run is not None and driven.session.open_calls and driven.session.waiting
 
 
