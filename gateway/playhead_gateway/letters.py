@@ -110,8 +110,8 @@ def obstacle(letter: Letter, said: Command | None, topics: Topics, *, raw: bool 
 
 
 def once_more(said: RunTool, now: int) -> RunTool:
-    """Make the command by which a call is run again: the same key, but not the same delivery."""
-    return replace(said, redriven=True, dispatched_at=now)
+    """Make the command by which a call is run again: the same key, but, whatever the clock says, another delivery."""
+    return replace(said, redriven=True, dispatched_at=max(now, said.dispatched_at + 1))
 
 
 def letter_view(letter: Letter, said: Command | None, topics: Topics, input_bytes_max: int | None = None) -> View:

@@ -12,7 +12,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from playhead.adapters.memory import MemoryQueue, MemorySessionLog
-from playhead.commands import AnnounceTool
+from playhead.commands import AnnounceTool, DeadLetter
 from playhead.events import Json, QuestionAsked
 from playhead.ids import CallId, SessionId
 from playhead.leases import lease_of
@@ -26,6 +26,7 @@ STREAM = "/v1/stream"
 
 EXAMPLES = 8
 TOOL = AnnounceTool("default", "weather", "Sky.", Json('{"type":"object"}'), "abc", "read", 5000, 3, 1, breaker=True)
+LETTER = DeadLetter("agent.requests", 0, 0, "key", b"noise", "it is noise", 1)
 ASKED = QuestionAsked(RUN, 1, 1, "q_1", Json('"Sure?"'))
 CALL_SECONDS = 5.0
 
@@ -64,6 +65,7 @@ def reached() -> Generator[Reached, None, None]:
     async def serve() -> None:
         world = await a_world()
         await world.announce(world.topics.catalog.name, "default/weather", TOOL)
+        await world.announce(world.topics.deadletter.name, "agent.requests", LETTER)
         talking = await world.log.create()
         await world.write(talking, STARTED, OWNED, *a_turn(talking), ASKED)
         closed = await world.session_with(STARTED, OWNED, ASKED, CLOSED)
@@ -99,6 +101,8 @@ def test_what_the_document_allows_is_done_for_sessions_that_exist(case: Any, rea
     case.headers.pop("Idempotency-Key", None)
     if "tool" in case.path_parameters:
         case.path_parameters["tool"] = TOOL.name
+    if "letter" in case.path_parameters:
+        case.path_parameters["letter"] = "0-0"
     if "question_id" in case.path_parameters:
         case.path_parameters["question_id"] = ASKED.question_id
     if "call_id" in case.path_parameters:  # nobody can guess a ticket
