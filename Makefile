@@ -3,7 +3,10 @@
 #   make demo     a session that survives kill -9, shown live (no key, no network once installed)
 #   make test     every test; those that need a broker say so where there is neither Docker nor Java with Maven
 #   make soak     kill and stop processes at random for SOAK_ROUNDS (100) rounds, on a real Kafka
+#   make chaos    kill -9 at every failpoint of worker and owner, with every effect, on SQLite and on a real Kafka
+#   make once-storm   CALLS (500) calls that must not run twice, under random kills and suspensions (SEED)
 #   make bench    what it costs beside a plain agent loop (BENCH_ARGS='--quick', '--kafka start'; bench/README.md)
+#   make bench-tools   calls a second of 1, 2 and 4 tool workers on a real Kafka (BENCH_ARGS='--calls 2000')
 #   make check    format, lint, types, imports, schemas: under a minute
 #   make format   rewrite what `make check` would complain about
 #   make schemas  derive the Avro schemas from the classes
@@ -16,7 +19,7 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # One stamp for each state of pyproject.toml and each interpreter: nothing is installed twice.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml Makefile | cksum | cut -d' ' -f1)
 
-.PHONY: demo test soak bench check format schemas clean
+.PHONY: demo test soak chaos once-storm bench bench-tools check format schemas clean
 .DEFAULT_GOAL := test
 
 demo: $(STAMP)
@@ -29,8 +32,21 @@ soak: SOAK_ROUNDS ?= 100
 soak: $(STAMP)
 	PLAYHEAD_SOAK_ROUNDS=$(SOAK_ROUNDS) $(BIN)/python -m pytest -rs tests/chaos/test_soak.py $(PYTEST_ARGS)
 
+CHAOS := $(addprefix tests/chaos/test_,failpoints.py suspended.py long_calls.py pending.py)
+chaos: $(STAMP)
+	PLAYHEAD_CHAOS_ALL=1 $(BIN)/python -m pytest -rs -s $(CHAOS) $(PYTEST_ARGS)
+
+once-storm: CALLS ?= 500
+once-storm: SEED ?= 1
+once-storm: $(STAMP)
+	PLAYHEAD_STORM_CALLS=$(CALLS) PLAYHEAD_STORM_SEED=$(SEED) \
+		$(BIN)/python -m pytest -rs -s tests/chaos/test_once_storm.py $(PYTEST_ARGS)
+
 bench: $(STAMP)
 	$(BIN)/python -m bench.run $(BENCH_ARGS)
+
+bench-tools: $(STAMP)
+	$(BIN)/python -m bench.tools $(BENCH_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 
 import pytest
 from aiokafka import TopicPartition
@@ -83,7 +85,11 @@ async def test_many_short_calls_pass_a_long_one_and_are_not_run_again_embedded(t
     dev = await stage.dev()
 
     async def restart(process: Process, in_order: bool) -> Process:
-        await (process.stop() if in_order else process.kill())
+        if in_order:
+            await process.stop()
+        else:
+            await committed(stage, stored)
+            await process.kill()
         return await stage.dev(process.port)
 
     await outlasted(stage, dev.url, dev, restart)
@@ -98,27 +104,47 @@ async def test_many_short_calls_pass_a_long_one_and_are_not_run_again_on_kafka(p
         if in_order:
             await process.stop()
         else:
-            # What is acknowledged is committed soon after: a crash before that may have it run again.
-            await committed(stage)
+            await committed(stage, asked)
             await process.kill()
         return await stage.worker()
 
     await outlasted(stage, gateway.url, worker, restart)
 
 
-async def committed(stage: Stage) -> None:
-    """Wait until the group's commit names every short call that has been done."""
-    group = f"{stage.prefix}.tools.default"
-    place = TopicPartition(group, 0)
+Commits = Callable[[Stage], Awaitable[tuple[int, str]]]
+"""Gives what the pool's group has committed: an offset, and what is done after it."""
+
+
+async def committed(stage: Stage, commits: Commits) -> None:
+    """Wait until the commit names every short call that has been done: a crash before that may have some run again."""
+    async with asyncio.timeout(COMMITTED_SECONDS):
+        while True:
+            offset, finished = await commits(stage)
+            if offset + len(decode_finished(offset, finished)) >= len(runs(stage, "done", long=False)):
+                return
+            await asyncio.sleep(POLL_SECONDS)  # the stores tell nobody
+
+
+async def stored(stage: Stage) -> tuple[int, str]:
+    query = (
+        "SELECT commits.place, ranges FROM commits JOIN finished USING (consumers, topic, partition) "
+        "WHERE consumers = ? AND commits.place = finished.place"
+    )
+    with closing(sqlite3.connect(f"file:{stage.folder / 'log.db'}?mode=ro", uri=True)) as database:
+        return database.execute(query, (group(stage),)).fetchone() or (0, "")
+
+
+async def asked(stage: Stage) -> tuple[int, str]:
     admin = AIOKafkaAdminClient(bootstrap_servers=stage.kafka)
     await admin.start()
     try:
-        async with asyncio.timeout(COMMITTED_SECONDS):
-            while True:
-                (commit,) = (await admin.list_consumer_group_offsets(group, partitions=[place])).values()
-                safe = commit.offset
-                if max(safe, 0) + len(decode_finished(safe, commit.metadata)) >= len(runs(stage, "done", long=False)):
-                    return
-                await asyncio.sleep(POLL_SECONDS)  # the broker tells nobody
+        places = [TopicPartition(group(stage), 0)]
+        (commit,) = (await admin.list_consumer_group_offsets(group(stage), partitions=places)).values()
     finally:
         await admin.close()
+    return max(commit.offset, 0), commit.metadata
+
+
+def group(stage: Stage) -> str:
+    """The name of the pool's group, which is that of its topic."""
+    return f"{stage.prefix}.tools.default"

@@ -67,8 +67,8 @@ class Storm:
         while True:
             calm = sum(self.kills.values()) % GUST == GUST - 1
             await asyncio.sleep(CALM_SECONDS if calm else chance.uniform(*LULL_SECONDS))
-            place = chance.randrange(len(self.running))
-            process = self.running[place]
+            process = self._one(chance)
+            place = self.running.index(process)
             self.kills[process.name] += 1
             await process.kill()
             self.running[place] = await self.again(process)
@@ -76,13 +76,17 @@ class Storm:
     async def _suspend(self, chance: random.Random) -> None:
         while True:
             await asyncio.sleep(chance.uniform(*LULL_SECONDS))
-            process = self.running[chance.randrange(len(self.running))]
+            process = self._one(chance)
             if not process.is_running:
                 continue
             self.stops[process.name] += 1
             process.signal(signal.SIGSTOP)
             await asyncio.sleep(chance.uniform(*chance.choice((SHORT_STOP_SECONDS, LONG_STOP_SECONDS))))
             process.signal(signal.SIGCONT)
+
+    def _one(self, chance: random.Random) -> Process:
+        role = chance.choice(sorted({process.name for process in self.running}))
+        return chance.choice([process for process in self.running if process.name == role])
 
 
 async def survived(url: str, storm: Storm) -> list[str]:
