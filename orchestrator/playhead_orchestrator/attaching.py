@@ -28,6 +28,14 @@ IMAGE_BYTES_MAX = 5 * 1024 * 1024 * 3 // 4
 
 PDF = "application/pdf"
 
+BEGINNINGS = {
+    "image/png": (b"\x89PNG",),
+    "image/jpeg": (b"\xff\xd8\xff",),
+    "image/gif": (b"GIF8",),
+    "image/webp": (b"RIFF",),
+}
+"""How files of these types begin. A provider refuses one that is none, each time that it is shown the conversation."""
+
 SHOWN_CHARS_MAX = 200
 
 Room = list[int]
@@ -95,11 +103,15 @@ async def _block(block: Block, session: SessionId, archive: Archive | None, room
 def _shown(block: Block, source: dict[str, Any]) -> Block:
     """Give what a model reads of a picture or a document: itself, its text, or that there is one."""
     kind, data = source.get("media_type"), _decoded(source.get("data"))
-    if data and kind in (IMAGE_TYPES if block["type"] == "image" else (PDF,)):
+    if data and data.startswith(BEGINNINGS.get(str(kind), (b"%PDF",))) and _is_readable(block, kind):
         return {**block, "source": source}
     if data is not None and block["type"] == "document" and str(kind).startswith("text/"):
         return _text(data.decode("utf-8", "replace"))
     return _text(f"[{_named(block)}: a file that you cannot read]")
+
+
+def _is_readable(block: Block, kind: Any) -> bool:
+    return kind in (IMAGE_TYPES if block["type"] == "image" else (PDF,))
 
 
 def _decoded(data: Any) -> bytes | None:

@@ -63,7 +63,7 @@ async def test_what_is_not_in_the_archive_is_named_in_words():
 
 async def test_no_more_than_the_limit_is_fetched_for_one_call_of_the_model():
     archive = MemoryArchive()
-    await archive.put(SESSION, "large", b"x" * (ATTACHED_BYTES_MAX - 2))
+    await archive.put(SESSION, "large", b"%PDF".ljust(ATTACHED_BYTES_MAX - 2))
     await archive.put(SESSION, "small", PNG)
     large = archived("large", "document", "application/pdf")
     first, second = await told([large, archived("small")], archive)
@@ -76,8 +76,8 @@ async def test_no_more_than_the_limit_is_fetched_for_one_call_of_the_model():
 
 async def test_a_picture_that_the_provider_would_refuse_for_its_size_is_only_named():
     archive = MemoryArchive()
-    await archive.put(SESSION, "large", b"x" * (IMAGE_BYTES_MAX + 1))
-    await archive.put(SESSION, "small", b"x" * IMAGE_BYTES_MAX)
+    await archive.put(SESSION, "large", PNG.ljust(IMAGE_BYTES_MAX + 1))
+    await archive.put(SESSION, "small", PNG.ljust(IMAGE_BYTES_MAX))
     first, second = await told([archived("large"), archived("small")], archive)
     assert (first["type"], second["type"]) == ("text", "image")
 
@@ -220,3 +220,11 @@ async def test_openai_is_shown_only_what_it_takes_and_told_the_rest_as_json():
         assert json.loads(tool_message["content"]) == other
     (*_, user) = await given([{"type": "image", "source": address}])
     assert user["content"][1] == {"type": "image_url", "image_url": {"url": "https://example.com/x"}}
+
+
+async def test_bytes_that_are_no_picture_are_only_named():
+    # A provider would refuse them, and with them every later call of the session.
+    (block,) = await told([inline(b"this is no PNG")])
+    assert block["type"] == "text" and "cannot read" in block["text"]
+    (block,) = await told([inline(b"this is no PDF", "document", "application/pdf")])
+    assert block["type"] == "text" and "cannot read" in block["text"]
