@@ -13,6 +13,7 @@ from playhead.events import (
     Failure,
     Json,
     ModelCallFailed,
+    QuestionAsked,
     SessionStarted,
     TextDelta,
     ToolInputDelta,
@@ -135,3 +136,12 @@ def test_bytes_that_do_not_decode_have_no_frame() -> None:
     known = record(TextDelta(RUN, 1, 1, "hi"))
     value = known.value[:-2]
     assert PROJECTION.frame(Record(Seq(1), known.prev, hash_of(value), value)) == b""
+
+
+async def test_what_a_tool_leaves_for_itself_with_a_question_is_shown_to_nobody():
+    asked = QuestionAsked(RUN, 1, 1, "q_1", Json('"which?"'), None, CallId("call_a"), Json('"a secret"'))
+    projection = Projection(CODEC)
+    (record,) = CODEC.seal(genesis(SESSION), [asked], Context(SESSION, 1, None, 1))
+    event = projection.event(record)
+    assert event is not None and b"which?" in event and b"call_a" in event
+    assert b"secret" not in event and b"secret" not in projection.frame(record)

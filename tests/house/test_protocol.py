@@ -41,6 +41,7 @@ from playhead.ids import CallId, SessionId
 from playhead.queue import Topics
 from playhead.schema import avro_name, field_kinds
 from playhead_gateway.app import create_app
+from playhead_gateway.projections.sse import HIDDEN
 from starlette.routing import Route
 
 from examples.verify_chain import accepted
@@ -135,7 +136,7 @@ def row(kind: type[Event]) -> str:
     own = [
         f"`{wire}{'?' if NoneType in get_args(hint) else ''}` {written(hint)}"
         for _, wire, hint, _ in fields
-        if wire not in PLACES
+        if wire not in PLACES and wire not in HIDDEN.get(kind.__name__, ())
     ]
     return f"| `{wire_name(kind)}` | {' '.join(place)} | {', '.join(own)} |"
 

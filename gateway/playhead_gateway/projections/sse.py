@@ -21,12 +21,16 @@ from playhead.events import event_types, wire_name
 from playhead.ids import SessionId
 from playhead.schema import field_kinds
 
-__all__ = ["HEARTBEAT", "Projection", "control_frame", "event_of", "prefix_of"]
+__all__ = ["HEARTBEAT", "HIDDEN", "Projection", "control_frame", "event_of", "prefix_of"]
 
 HEARTBEAT = b": hb\n\n"
 
 LINE_BREAKS = (("\u2028".encode(), b"\\u2028"), ("\u2029".encode(), b"\\u2029"), ("\u0085".encode(), b"\\u0085"))
 """Not line ends to SSE, but to clients that split text as Python does; in JSON they can only be within strings."""
+
+
+HIDDEN = {"QuestionAsked": frozenset({"state"})}
+"""What is in the log and for no client: what a tool leaves there for itself may be a server's own secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,7 @@ class Shown:
     prefix: bytes
     json: frozenset[str]
     plain: bool
+    hidden: frozenset[str] = frozenset()
 
 
 class Projection:
@@ -68,6 +73,8 @@ class Projection:
         if shown is None:
             return None  # a well-formed command has no place in a session's log
         stamp = fields.pop("stamp")
+        for name in shown.hidden:
+            fields.pop(name, None)
         head: Fields = {"seq": stamp["seq"], "type": shown.name, "at": stamp["at"]}
         if not shown.plain:
             fields = _present(fields, shown.json)
@@ -93,7 +100,7 @@ def control_frame(name: str, session: SessionId, *, retry_ms: int | None = None,
 def _shown(kind: type[object]) -> Shown:
     name, spliced = wire_name(kind), json_fields(kind)
     plain = not spliced and all(_is_scalar(hint) for _, _, hint, _ in field_kinds(kind))
-    return Shown(name, prefix_of(name), spliced, plain)
+    return Shown(name, prefix_of(name), spliced, plain, HIDDEN.get(kind.__name__, frozenset()))
 
 
 def _is_scalar(hint: Any) -> bool:
