@@ -203,12 +203,12 @@ async def test_what_was_acknowledged_beyond_a_gap_does_not_come_again_in_another
         async with store.open() as first, first.queue.join("group", topic) as member:
             await publish(first.queue, topic, 600, keys=1)
             taken = await take(member, 600)
-            member.acknowledge(*(message for message in taken if message.offset not in {0, 300}))
+            member.acknowledge(*(message for message in taken if message.offset not in {0, 599}))
         async with store.open() as second:
             await publish(second.queue, topic, 1, keys=1, start=600)
             async with second.queue.join("group", topic) as member:
                 again = await take(member, 3)
-                assert [message.value for message in again] == [b"0", b"300", b"600"]
+                assert [message.value for message in again] == [b"0", b"599", b"600"]
                 member.acknowledge(*again)
         async with store.open() as third:
             await publish(third.queue, topic, 1, keys=1, start=601)

@@ -61,7 +61,7 @@ class Leaky:
             if how == "chunk":
                 await ctx.emit({"part": f"<{key}>"})
             if how == "progress":
-                await ctx.progress(1, 2, f"with {key}")
+                await ctx.progress(1, 2, "x" * (2_000 - 10) + key)
                 await asyncio.sleep(0.1)
             return RESULTS[how](key) if how in RESULTS else str(ctx.secrets)
 
