@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -130,7 +131,7 @@ async def test_what_an_earlier_try_brings_while_another_runs_is_nothing():
 # --- pending ---
 
 
-def has(kind: type[Report], times: int = 1):
+def has(kind: type[Report], times: int = 1) -> Callable[[Sequence[Report]], bool]:
     return lambda seen: sum(isinstance(one, kind) for one in seen) >= times
 
 
