@@ -9,7 +9,7 @@ from dataclasses import replace
 from playhead.commands import ReportResult
 from playhead.tools import ToolContext, ToolFailed, tool
 
-from tests.tool_workers.workshop import QUICK, Workshop, kinds, within
+from tests.tool_workers.workshop import QUICK, Workshop, claims, kinds, within
 
 ASKING = replace(QUICK, ask_seconds=0.05, grant_seconds=5.0)
 
@@ -160,9 +160,9 @@ async def test_a_worker_that_is_told_to_stop_while_it_asks_leaves_the_call_to_ot
         call = await shop.send(shop.call("pay", {"order": "17"}, "once"))
         await shop.asked(call)
     async with shop.worker(till.tool, limits=ASKING, name="second"):
-        seen = await shop.reports(call, lambda seen: any(getattr(one, "worker", "") == "second" for one in seen))
-        claim = next(one for one in seen if getattr(one, "worker", "") == "second")
-        await shop.grant(call, claim.report_id)  # pyright: ignore[reportAttributeAccessIssue] - a ReportStarted
+        seen = await shop.reports(call, lambda seen: any(one.worker == "second" for one in claims(seen)))
+        claim = next(one for one in claims(seen) if one.worker == "second")
+        await shop.grant(call, claim.report_id)
         assert (await shop.result(call)).status == "ok"
     assert len(till.paid) == 1
 
