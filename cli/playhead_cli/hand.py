@@ -17,7 +17,7 @@ from playhead_cli.talk import RUN_ENDS, Follow
 from playhead_cli.terminal import Terminal
 from playhead_cli.watch import Told
 
-__all__ = ["answer", "call_tool", "list_tools", "object_of", "show_tool", "value_of"]
+__all__ = ["answer", "call_tool", "list_tools", "object_of", "show_members", "show_tool", "value_of"]
 
 
 def value_of(text: str) -> Any:  # it is JSON
@@ -72,10 +72,15 @@ async def show_tool(url: str, terminal: Terminal, name: str, *, as_json: bool) -
     if as_json:
         terminal.line(json.dumps(tool, ensure_ascii=False))
         return 0
-    for member, value in tool.items():
+    show_members(terminal, tool)
+    return 0
+
+
+def show_members(terminal: Terminal, shown: Event) -> None:
+    """Show an object, a line a member."""
+    for member, value in shown.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         terminal.line(clean(f"{member:<16} {text}"))
-    return 0
 
 
 async def call_tool(url: str, follow: Follow, name: str, given: dict[str, Any], *, out: Terminal) -> int:

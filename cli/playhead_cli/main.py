@@ -38,7 +38,7 @@ from playhead_cli.flags import (
     lines_of,
 )
 from playhead_cli.launch import cluster_settings_of, finish, run, settings_of
-from playhead_cli.operating import answer, tools_app
+from playhead_cli.operating import answer, dlq_app, tools_app
 
 __all__ = ["app", "main"]
 
@@ -55,6 +55,7 @@ app = typer.Typer(
 )
 topics_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Operate on the topics of a deployment.")
 app.add_typer(tools_app, name="tools")
+app.add_typer(dlq_app, name="dlq")
 app.add_typer(topics_app, name="topics")
 
 

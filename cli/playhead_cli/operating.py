@@ -1,4 +1,4 @@
-"""The commands of tool teams and operators: `tools` and `answer`. As in `main`, imports are inside."""
+"""The commands of tool teams and operators: `tools`, `dlq` and `answer`. As in `main`, imports are inside."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ import typer
 from playhead_cli.flags import DEFAULT_URL, AsJson, Session, Url
 from playhead_cli.launch import finish, run
 
-__all__ = ["answer", "tools_app"]
+__all__ = ["answer", "dlq_app", "tools_app"]
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A tool's name.", show_default=False)]
 
 tools_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See the tools, and call one by hand.")
+dlq_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Deal with what came to nothing.")
+
+Letter = Annotated[str, typer.Argument(metavar="ID", help="A dead letter's id, such as 0-17.", show_default=False)]
+Letters = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of dead letters.", show_default=False)]
+Everything = Annotated[bool, typer.Option("--all", envvar="PLAYHEAD_ALL", help="All that are new.")]
 
 
 def answer(
@@ -75,3 +80,67 @@ def tools_call(
         Terminal().note(f"the call goes on; see what comes of it with: playhead tail {follow.session}")
         code = 1
     finish(code)
+
+
+@dlq_app.command("ls")
+def dlq_ls(
+    state: Annotated[
+        str, typer.Option("--state", envvar="PLAYHEAD_STATE", help="new, retried, dropped or all.")
+    ] = "new",
+    limit: Annotated[int, typer.Option("--limit", envvar="PLAYHEAD_LIMIT", min=1, max=500, help="At most.")] = 50,
+    cursor: Annotated[
+        str | None, typer.Option("--cursor", envvar="PLAYHEAD_CURSOR", help="Go on where the last page ended.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    as_json: AsJson = False,
+) -> None:
+    """List dead letters, newest first."""
+    from playhead_cli import letters
+    from playhead_cli.terminal import Terminal
+
+    if state not in {"new", "retried", "dropped", "all"}:
+        raise typer.BadParameter("give new, retried, dropped or all", param_hint="--state")
+    params: dict[str, str | int] = {"limit": limit}
+    params |= {} if state == "all" else {"state": state}
+    params |= {} if cursor is None else {"cursor": cursor}
+    finish(run(letters.list_letters(url, Terminal(), params, as_json=as_json)))
+
+
+@dlq_app.command("show")
+def dlq_show(letter: Letter, url: Url = DEFAULT_URL, as_json: AsJson = False) -> None:
+    """Show what came to nothing, and why."""
+    from playhead_cli import letters
+    from playhead_cli.terminal import Terminal
+
+    finish(run(letters.show_letter(url, Terminal(), letter, as_json=as_json)))
+
+
+@dlq_app.command("retry")
+def dlq_retry(
+    names: Letters = None,
+    everything: Everything = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", envvar="PLAYHEAD_RAW", help="Also what the gateway cannot read, as it is.")
+    ] = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Send it again to where it came from: a call is run again."""
+    from playhead_cli import letters
+    from playhead_cli.terminal import Terminal
+
+    finish(run(letters.handle(url, Terminal(), _meant(names, everything), "retry", raw=raw)))
+
+
+@dlq_app.command("drop")
+def dlq_drop(names: Letters = None, everything: Everything = False, url: Url = DEFAULT_URL) -> None:
+    """Mark it as dealt with, and do nothing."""
+    from playhead_cli import letters
+    from playhead_cli.terminal import Terminal
+
+    finish(run(letters.handle(url, Terminal(), _meant(names, everything), "drop")))
+
+
+def _meant(names: list[str] | None, everything: bool) -> tuple[str, ...]:
+    if bool(names) == everything:
+        raise typer.BadParameter("name dead letters, or give --all", param_hint="ID")
+    return tuple(names or ())

@@ -19,7 +19,7 @@ from playhead_cli.render import Event, Piece, Renderer, clean, compact, text_of
 from playhead_cli.terminal import Terminal
 from playhead_cli.watch import Dropped, Ended, Opened, Patience, Seen, Told, seq_of, watch
 
-__all__ = ["Follow", "Message", "cancel", "ls", "send", "show", "tail"]
+__all__ = ["Follow", "Message", "cancel", "ls", "send", "show", "tail", "when"]
 
 RUN_ENDS = {"run_completed": 0, "run_failed": 1, "run_cancelled": 1}
 """What ends a run, and the exit code that `send` gives for it."""
@@ -146,9 +146,9 @@ async def ls(url: str, terminal: Terminal, params: dict[str, str | int], *, as_j
         return 0
     sessions: list[Event] = page.get("sessions", [])
     for session in sessions:
-        when = _when(session.get("updated_at"))
         terminal.line(
-            f"{session['id']}  {session['status']:<8} {session.get('last_seq', 0):>7}  {when}  "
+            f"{session['id']}  {session['status']:<8} {session.get('last_seq', 0):>7}  "
+            f"{when(session.get('updated_at'))}  "
             f"{clean(str(session.get('agent', '')))}"
         )
     if not sessions:
@@ -213,7 +213,8 @@ async def cancel(url: str, terminal: Terminal, session: str, run: str | None) ->
     return 0
 
 
-def _when(at: object) -> str:
+def when(at: object) -> str:
+    """Write a time, given in microseconds since the epoch, as it is here."""
     if not isinstance(at, int):
         return f"{at or '':<19}"[:19]
     return datetime.fromtimestamp(at / 1e6, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")

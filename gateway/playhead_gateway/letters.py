@@ -19,12 +19,14 @@ from playhead.queue import Message, Topics
 from playhead_gateway.limits import Limits
 from playhead_gateway.views import View, without_none
 
-__all__ = ["STATES", "Letter", "Letterbox", "content_of", "letter_view", "obstacle", "once_more"]
+__all__ = ["LETTER", "STATES", "Letter", "Letterbox", "content_of", "letter_view", "obstacle", "once_more"]
 
 STATES = ("new", "retried", "dropped")
 
 LETTER_OVERHEAD = 1_000
 """What a letter costs in memory beside the record that it holds."""
+
+LETTER = re.compile(r"([0-9]{1,9})-([0-9]{1,18})")
 
 CUT = re.compile(r"\(the first [0-9]+ of [0-9]+ bytes are kept\)$")
 """How whoever sets aside a record that is too large to be kept whole ends its error."""
@@ -66,14 +68,20 @@ class Letterbox:
                 oldest = self._letters.pop(next(iter(self._letters)))
                 self._bytes -= _size(oldest.dead)
         elif isinstance(said, LetterHandled):
-            place = said.partition, said.offset
-            known = self._letters.get(place)
-            if known is not None and known.state == "new":  # what was done first has happened
-                self._letters[place] = replace(known, state=said.how, handled_at=said.at)
+            self.note(said)
+
+    def note(self, handled: LetterHandled) -> None:
+        """Take note of what was done about a letter. What was done first has happened."""
+        place = handled.partition, handled.offset
+        known = self._letters.get(place)
+        if known is not None and known.state == "new":
+            self._letters[place] = replace(known, state=handled.how, handled_at=handled.at)
 
     def find(self, name: str) -> Letter | None:
         """Give the letter of a name."""
-        return next((letter for letter in self._letters.values() if letter.name == name), None)
+        parts = LETTER.fullmatch(name)
+        found = None if parts is None else self._letters.get((int(parts[1]), int(parts[2])))
+        return found if found is not None and found.name == name else None
 
     def page(self, *, state: str | None, limit: int, after: tuple[int, int] | None) -> tuple[list[Letter], bool]:
         """List letters, newest first, past the place of an earlier page's last one; tell whether there are more."""

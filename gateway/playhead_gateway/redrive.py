@@ -1,6 +1,6 @@
 """Dealing with dead letters: reading their topic, sending one again, leaving one be.
 
-The topic is read each time somebody asks: that is seldom, and then it must be true. A letter that is sent again is
+The topic is read each time somebody looks: that is seldom, and then it must be true. A letter that is sent again is
 marked only after that, so that a crash between the two sends it twice and never not at all.
 """
 
@@ -21,6 +21,9 @@ from playhead_gateway.problems import Problem
 
 __all__ = ["Redrive"]
 
+FRESH_SECONDS = 2
+"""How long what was read is good enough to deal with a letter. Who deals with it elsewhere just then is not seen."""
+
 
 class Redrive:
     """The dead letters of a deployment."""
@@ -32,6 +35,8 @@ class Redrive:
         self._clock = clock
         self._limits = limits
         self._one_at_a_time = asyncio.Lock()
+        self._box: Letterbox | None = None
+        self._read_at = 0
 
     async def letters(self) -> Letterbox:
         """Read what there is. Raises `Unavailable`."""
@@ -52,7 +57,7 @@ class Redrive:
 
     async def _handle(self, name: str, how: str, *, raw: bool = False) -> bool:
         async with self._one_at_a_time:
-            letter = found(await self._read(), name)
+            letter = await self._find(name)
             if letter.state == how:
                 return True
             if letter.state != "new":
@@ -60,9 +65,19 @@ class Redrive:
             if how == "retried":
                 await self._send(letter, raw=raw)
             handled = LetterHandled(letter.partition, letter.offset, how, self._clock())
-            # By the letter's key, so that it comes after it.
-            await self._queue.publish(self._topics.deadletter.name, letter.dead.topic, self._codec.encode(handled))
+            topic, key = self._topics.deadletter.name, letter.dead.topic  # the letter's own, so that it comes after it
+            await self._queue.publish(topic, key, self._codec.encode(handled))
+            if self._box is not None:
+                self._box.note(handled)
             return False
+
+    async def _find(self, name: str) -> Letter:
+        """Find a letter in what was read a moment ago, if it is there: many are dealt with at one go."""
+        if self._box is not None and 0 <= self._clock() - self._read_at < FRESH_SECONDS * 1_000_000:
+            letter = self._box.find(name)
+            if letter is not None:
+                return letter
+        return found(await self._read(), name)
 
     async def _send(self, letter: Letter, *, raw: bool) -> None:
         said, dead = self.content(letter), letter.dead
@@ -79,7 +94,7 @@ class Redrive:
             raise Problem(409, "letter-not-retryable", detail) from error
 
     async def _read(self) -> Letterbox:
-        box = Letterbox(self._limits)
+        box, read_at = Letterbox(self._limits), self._clock()
         async with aclosing(self._queue.replay(self._topics.deadletter.name)) as batches:
             async for batch in batches:
                 for message in batch:
@@ -87,6 +102,7 @@ class Redrive:
                         box.take(message, self._codec.command(message.value))
                     except Undecodable:
                         continue  # nothing of ours
+        self._box, self._read_at = box, read_at
         return box
 
 

@@ -205,6 +205,23 @@ async def test_what_was_done_first_is_what_was_done(world: World, client: httpx2
     assert [one["state"] for one in (await client.get(URL)).json()["letters"]] == ["dropped"]
 
 
+async def test_a_letter_that_came_a_moment_ago_and_one_that_was_dealt_with_elsewhere_are_found_in_time(
+    world: World,
+) -> None:
+    """protocol:P77"""
+    now = [NOW]
+    parts = replace(world.parts(), clock=lambda: now[0])
+    await bury(world, RUN_TOOL)
+    async with client_of(parts) as client:
+        assert len((await client.get(URL)).json()["letters"]) == 1
+        await bury(world, RUN_TOOL)
+        assert (await client.post(f"{URL}/0-1/drop")).status_code == 202
+        await world.announce(world.topics.deadletter.name, POOL, LetterHandled(0, 0, "dropped", NOW))
+        now[0] += 2_000_000
+        assert (await client.post(f"{URL}/0-0/retry")).json()["code"] == "letter-handled"
+    assert await messages(world) == []
+
+
 CUT = "it is not a call (the first 800000 of 900000 bytes are kept)"
 
 
