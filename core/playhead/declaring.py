@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -152,6 +153,8 @@ def _breaker(name: str, breaker: object) -> Breaker | None:
 def _approval(name: str, approval: object) -> bool | Callable[[dict[str, Any]], object]:
     if isinstance(approval, bool):
         return approval
+    if inspect.iscoroutinefunction(approval):
+        raise Misconfigured(f"tool {name}: approval is asked where nothing can be awaited; leave the `async` away")
     if callable(approval):
         return cast("Callable[[dict[str, Any]], object]", approval)
     raise Misconfigured(f"tool {name}: approval is True, False or a function of the arguments, not {approval!r}")
@@ -195,10 +198,13 @@ def _secrets(name: str, secrets: object) -> Mapping[str, str]:
     """Take `{"KEY": "env:NAME"}`, or a list of references, whose names are then the variable's or the file's."""
     if isinstance(secrets, Mapping):
         named = cast("Mapping[object, object]", secrets)
-    elif isinstance(secrets, str):
-        raise Misconfigured(f"tool {name}: secrets is a list or a dict of references, not the text {secrets!r}")
+    elif isinstance(secrets, Sequence) and not isinstance(secrets, str | bytes):
+        given = cast("Sequence[object]", secrets)
+        named = {_secret_name(each): each for each in given}
+        if len(named) < len(given) and "" not in named:
+            raise Misconfigured(f"tool {name}: two of its secrets have one name; give them names with a dict")
     else:
-        named = {_secret_name(each): each for each in cast("Sequence[object]", secrets)}
+        raise Misconfigured(f"tool {name}: secrets is a list or a dict of references, `env:NAME` or `file:/path`")
     for each, reference in named.items():
         if not isinstance(each, str) or not isinstance(reference, str) or not SECRET.fullmatch(reference):
             # Not shown: who did not know what a reference is may have written the secret itself.

@@ -36,6 +36,14 @@ def lifespan(pool: str = "default") -> Callable[[Opens], Lifespan]:
     def declare(function: Opens) -> Lifespan:
         if not inspect.isasyncgenfunction(function):
             raise Misconfigured("@lifespan goes on an `async def` that yields, once, what the pool's tools share")
+        needed = [one.name for one in inspect.signature(function).parameters.values() if _must_be_given(one)]
+        if needed:
+            raise Misconfigured(f"@lifespan: nobody gives {function.__name__} its {', '.join(needed)}")
         return Lifespan(pool, asynccontextmanager(function))
 
     return declare
+
+
+def _must_be_given(parameter: inspect.Parameter) -> bool:
+    starred = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and not starred

@@ -37,7 +37,7 @@ def load_app(reference: str) -> App:
     """Import `path/to/app.py` or `package.module`, perhaps with `:attribute`, and find what it defines.
 
     Without an attribute those are the agents and tools at module level and the tools of the agents; an attribute is an
-    agent, a tool, or a list of them. Raises `Misconfigured`.
+    agent, a tool, or a list of them. Lifespans are those at module level in any case. Raises `Misconfigured`.
     """
     target, attribute = _split(reference)
     module = _import(target, reference)
@@ -48,7 +48,9 @@ def load_app(reference: str) -> App:
             named = cast("object", getattr(module, attribute))
         except AttributeError:
             raise Misconfigured(f"{reference}: {target} defines no {attribute!r}") from None
-        found = cast("Sequence[object]", named) if isinstance(named, list | tuple) else (named,)
+        wanted = cast("Sequence[object]", named) if isinstance(named, list | tuple) else (named,)
+        # What a pool's tools share belongs to the pool, however they were found.
+        found = (*wanted, *(each for each in vars(module).values() if isinstance(each, Lifespan)))
     return _collect(tuple(found), reference)
 
 

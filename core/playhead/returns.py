@@ -16,7 +16,7 @@ from pydantic.errors import PydanticUserError
 from playhead.content import File, Image, Pending, Question
 from playhead.errors import Invalid
 
-__all__ = ["Returns", "describe_returns"]
+__all__ = ["OURS", "Returns", "describe_returns"]
 
 OURS = (File, Image, Pending, Question)
 """What stands for something else than a plain value: the worker knows what to do with it."""

@@ -249,7 +249,7 @@ def _fallback(name: str, options: Mapping[str, Any], arguments: Arguments) -> Fa
     if isinstance(given, Tool) or inspect.isfunction(given):
         return Fallback(function=_companion(name, "fallback", cast("object", given), arguments))
     try:
-        json.dumps(given)
+        json.dumps(given, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise Misconfigured(
             f"tool {name}: fallback is a value that JSON can carry, a tool or a function, not {given!r}"
@@ -264,6 +264,8 @@ def _companion(name: str, option: str, given: object, arguments: Arguments) -> C
     if isinstance(given, Tool):
         whole = cast("Tool[..., object]", given)
         companion = Companion(whole.function, whole.arguments)
+    elif inspect.isgeneratorfunction(given) or inspect.isasyncgenfunction(given):
+        raise Misconfigured(f"tool {name}: {option} yields; return the result")
     elif inspect.isfunction(given):
         companion = Companion(given, describe(given, f"{name}: {option}", ToolContext))
     else:

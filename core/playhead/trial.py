@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+from pydantic_core import to_json
+
 from playhead.content import Answer, Completed
 from playhead.context import ToolContext
 from playhead.errors import Invalid, Misconfigured
 from playhead.guard import refusal
 from playhead.ids import CallId, SessionId
+from playhead.returns import OURS
 from playhead.telemetry import logger
 
 if TYPE_CHECKING:
@@ -48,7 +51,11 @@ class Trial:
 
 async def attempt(tool: Tool[..., object], arguments: Mapping[str, object], surroundings: Surroundings) -> Trial:
     """Call a tool's function as a worker would. Raises `Invalid`, and whatever the function raises."""
-    parsed = tool.arguments.parse(json.dumps(dict(arguments)))
+    try:
+        given = json.dumps(dict(arguments))
+    except (TypeError, ValueError) as error:
+        raise Invalid(tool.name, f"a model gives arguments as JSON, and these are none: {error}") from error
+    parsed = tool.arguments.parse(given)
     refused = refusal(tool.limits, parsed)
     if refused is not None:
         raise Invalid(tool.name, refused)
@@ -66,7 +73,17 @@ async def attempt(tool: Tool[..., object], arguments: Mapping[str, object], surr
         value = await value if inspect.isawaitable(value) else value
     if tool.returns is not None:
         value = tool.returns.check(value)
+    _check_carried(tool.name, value)
     return Trial(value, tuple(running.noted), tuple(running.chunks))
+
+
+def _check_carried(name: str, value: object) -> None:
+    """Check that a result can be turned into JSON; what stands for something else (a picture) is no matter of JSON."""
+    items = cast("Sequence[object]", value) if isinstance(value, list | tuple) else (value,)
+    try:
+        to_json([item for item in items if not isinstance(item, OURS)], inf_nan_mode="strings", bytes_mode="utf8")
+    except Exception as error:  # serialising runs code of the tool's own types
+        raise Invalid(name, f"it returned what cannot be turned into JSON: {error}") from error
 
 
 def _context(tool: Tool[..., object], surroundings: Surroundings, running: _Recorder) -> ToolContext:

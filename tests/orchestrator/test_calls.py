@@ -1,123 +1,138 @@
-"""What an owner does about calls: answers claims, counts silence, gives up, waits for results, and begins anew."""
+"""What an owner does about calls: who may start them, whom it listens to, and what it does when nobody speaks."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
-from playhead import Agent, tool
-from playhead.commands import AnnounceTool, AnswerQuestion, CallTool, CancelRun, DeadLetter, Grant, RunTool, StopTool
+import orjson
+import pytest
+from playhead.agents import Agent
+from playhead.commands import (
+    AnnounceTool,
+    AnswerQuestion,
+    CallTool,
+    CancelRun,
+    Command,
+    DeadLetter,
+    Grant,
+    Heartbeat,
+    Report,
+    ReportPending,
+    ReportQuestion,
+    ReportStarted,
+    RunTool,
+    StopTool,
+)
 from playhead.events import (
-    Budget,
-    Event,
     FinalResponse,
     Json,
-    RunFailed,
-    Stamped,
+    QuestionAsked,
     ToolCall,
-    ToolPending,
     ToolResult,
     ToolResultLate,
     ToolRetry,
-    ToolStarted,
 )
-from playhead.ids import SessionId, message_id, run_id
-from playhead.queue import Topics
-from playhead.session import DELIVERIES_MAX, STARTS_MAX, empty, fold
+from playhead.ids import CallId, SessionId, message_id, run_id
+from playhead.tools import tool
 from playhead_orchestrator.acting import NOBODY
-from playhead_orchestrator.catalogue import Catalogue
-from playhead_orchestrator.parts import OrchestratorParts, Waits
+from playhead_orchestrator.parts import Waits
 
-from tests.orchestrator.faults import EagerQueue, FaultyLog, FaultyQueue
-from tests.orchestrator.stage import PATIENCE_SECONDS, Actor, Hand, Script, Stage, answer, names, only, use
-from tests.session.invariants import audit
+from tests.orchestrator.stage import PATIENCE_SECONDS, Actor, Stage, answer, names, only, use
 
-FAST = Waits(again=0.02, reacquire=0.05, handover=0.04, silence=0.1, lost=0.2, look=0.02, unassigned=0.05)
-PATIENT = replace(FAST, silence=60.0, lost=60.0)
-"""With this no call is ever lost."""
+QUICK = Waits(silence=0.15, lost=0.3, look=0.02)
 
 
 @tool
-async def read() -> str:
-    """Read."""
-    return "read"
-
-
-@tool(effect="write", key="account")
-async def pay(account: str) -> str:
-    """Pay."""
-    return account
+async def look(city: str) -> str:
+    """Look."""
+    return city
 
 
 @tool(effect="once")
-async def send() -> str:
-    """Send."""
-    return "sent"
+async def pay(order: str) -> str:
+    """Pay."""
+    return order
 
 
-def look_into() -> str:
-    """Look."""
-    return "it was sent"
+async def find(order: str) -> str:
+    return order
 
 
-@tool(effect="once", reconcile=look_into)
-async def post() -> str:
-    """Post."""
-    return "posted"
+@tool(effect="once", reconcile=find)
+async def wire(order: str) -> str:
+    """Pay by wire."""
+    return order
 
 
-@tool(after=[read])
-async def then() -> str:
-    """Come after."""
-    return "then"
+@tool(effect="write", key="order")
+async def ship(order: str) -> str:
+    """Ship."""
+    return order
 
 
-TOOLS = [read, pay, send, post, then]
+@tool(after="pay")
+async def mail(to: str) -> str:
+    """Mail."""
+    return to
 
 
-def stage(*scripts: Script, waits: Waits = PATIENT) -> Stage:
-    agent = Agent("helper", model="stage:one", tools=TOOLS)
-    play = Stage(Actor(list(scripts)), [agent])
-    play.waits = waits
-    return play
+def stage(*uses: tuple[str, dict[str, object]], waits: Waits = QUICK) -> Stage:
+    agent = Agent("helper", model="stage:one", tools=[look, pay, wire, ship, mail])
+    made = Stage(Actor([use(*uses), answer("done")]), [agent])
+    made.waits = waits
+    return made
 
 
-def calling(*tools: str, waits: Waits = PATIENT) -> Stage:
-    """A stage whose model calls these tools, and then is done."""
-    uses = [(name, {"account": "x"} if name == "pay" else {}) for name in tools]
-    return stage(use(*uses), answer("done"), waits=waits)
+async def report(on: Stage, made: Report) -> None:
+    await on.queue.publish(on.topics.results.name, made.session, on.codec.encode(made))
 
 
-async def first_call(play: Stage, count: int = 1) -> tuple[SessionId, RunTool]:
-    session = await play.start("go")
-    return session, (await play.dispatched(count))[0]
+def begun(call: RunTool, claim: str = "claim", worker: str = "worker-1", *, asks: bool = False) -> ReportStarted:
+    return ReportStarted(claim, call.session, call.call_id, call.lease, worker, asks, call.pool)
 
 
-def by_name(calls: list[RunTool]) -> list[RunTool]:
-    """Put calls in an order: in which of a topic's partitions they are is chance."""
-    return sorted(calls, key=lambda call: call.name)
+@asynccontextmanager
+async def beating(on: Stage, call: RunTool, worker: str = "worker-1") -> AsyncGenerator[None]:
+    """Be the worker of a call: say every now and then that it runs."""
+
+    async def beat() -> None:
+        while True:
+            await report(on, Heartbeat(call.session, call.call_id, call.lease, worker))
+            await asyncio.sleep(0.03)
+
+    async with asyncio.TaskGroup() as tasks:
+        beats = tasks.create_task(beat())
+        try:
+            yield
+        finally:
+            beats.cancel()
 
 
-def results(events: list[Stamped]) -> list[str]:
-    return [one.event.status for one in events if isinstance(one.event, ToolResult)]
+async def said(on: Stage, kind: type[Command], count: int = 1, pool: str = "default") -> list[Command]:
+    """Wait for what is said on a pool's control topic."""
+    found: list[Command] = []
+    topic = on.topics.control(pool).name
+    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(on.queue.replay(topic, follow=True)) as batches:
+        async for messages in batches:
+            found += [
+                one for one in map(on.codec.command, (message.value for message in messages)) if type(one) is kind
+            ]
+            if len(found) >= count:
+                return found
+    raise AssertionError("the queue ended")
 
 
-def checked(events: list[Stamped], session: SessionId) -> list[Stamped]:
-    """Check a log by the rules of the session machine."""
-    state = empty(session)
-    for one in events:
-        state = fold(state, one)
-    audit([one.event for one in events], state, Budget())
-    return events
-
-
-async def letters(play: Stage, count: int = 1) -> list[DeadLetter]:
-    """Wait until so many records have been set aside."""
-    found = list[DeadLetter]()
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        async for messages in play.queue.replay(play.topics.deadletter.name, follow=True):
+async def letters(on: Stage, count: int) -> list[DeadLetter]:
+    found: list[DeadLetter] = []
+    topic = on.topics.deadletter.name
+    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(on.queue.replay(topic, follow=True)) as batches:
+        async for messages in batches:
             for message in messages:
-                letter = play.codec.command(message.value)
+                letter = on.codec.command(message.value)
                 assert isinstance(letter, DeadLetter)
                 found.append(letter)
             if len(found) >= count:
@@ -125,538 +140,323 @@ async def letters(play: Stage, count: int = 1) -> list[DeadLetter]:
     raise AssertionError("the queue ended")
 
 
-async def looked(waits: Waits, times: float = 3) -> None:
-    """Wait until an owner has looked at its calls for longer than it would wait for any of them."""
-    await asyncio.sleep(times * max(waits.lost, waits.silence))
-
-
-# --- claims ----------------------------------------------------------------------------------------------------------
-
-
-async def test_a_claim_is_granted_once_it_is_in_the_log() -> None:
-    play = calling("send")
-    async with play.orchestrator():
-        session, call = await first_call(play)
-        await play.report(Hand(call).claims("mine"))
-        assert await play.told(1) == [Grant(call.call_id, "mine")]
-        events = await play.until(session, "tool_started")
-        await play.report(Hand(call).ends("r"))
-        await play.until(session, "run_completed")
-    assert events[-1].stamp.cause == "mine"
-
-
-async def test_whoever_comes_second_hears_whose_the_call_is_and_the_first_may_ask_again() -> None:
-    play = calling("send")
-    async with play.orchestrator():
-        session, call = await first_call(play)
-        for worker, claim in (("a", "first"), ("b", "second"), ("a", "first")):
-            await play.report(Hand(call, worker).claims(claim))
-        assert await play.told(3) == [Grant(call.call_id, "first")] * 3
-        await play.report(Hand(call).ends("r"))
-        events = await play.until(session, "run_completed")
-    assert [one.stamp.cause for one in only(events, ToolStarted)] == ["first"]
-
-
-async def test_a_claim_on_a_call_that_is_over_is_answered_by_its_end() -> None:
-    play = calling("send")
-    async with play.orchestrator():
-        session, call = await first_call(play)
-        await play.ask(CancelRun("c", session, None, "enough"))
-        await play.until(session, "run_cancelled")
-        (stop,) = await play.told(1)
-        await play.report(Hand(call).claims("mine"))
-        stop, again = await play.told(2)
-    assert isinstance(stop, StopTool) and stop == StopTool(call.call_id, "cancelled")
-    assert isinstance(again, StopTool) and again.call_id == call.call_id
-
-
-async def test_every_worker_that_asks_for_a_call_that_may_be_repeated_is_granted_it() -> None:
-    play = calling("read")
-    async with play.orchestrator():
-        _, call = await first_call(play)
-        for claim in ("first", "second"):
-            await play.report(Hand(call).claims(claim))
-        assert await play.told(2) == [Grant(call.call_id, "first"), Grant(call.call_id, "second")]
-
-
-async def test_a_lost_call_is_granted_to_nobody_and_whoever_looks_into_it_is_left_alone() -> None:
-    play = calling("post", waits=FAST)
-    async with play.orchestrator():
-        session, call = await first_call(play)
-        await play.report(Hand(call, "a").claims("first"))
-        await play.until(session, "tool_retry")
-        again = (await play.dispatched(2))[1]
-        assert again.reconcile and not call.reconcile
-        for worker, claim in (("a", "first"), ("b", "second")):
-            await play.report(Hand(call, worker).claims(claim))
-        granted = await play.told(3)
-        await play.report(Hand(again, "b").ends("looked"))
-        events = await play.until(session, "run_completed")
-    assert granted == [Grant(call.call_id, "first"), Grant(call.call_id, NOBODY), Grant(call.call_id, NOBODY)]
-    assert results(events) == ["ok"] and len(only(events, ToolStarted)) == 1
-
-
-async def test_a_call_that_waits_for_somebody_is_granted_to_nobody_and_not_called_over() -> None:
-    play = calling("read")
-    async with play.orchestrator():
-        session, call = await first_call(play)
-        await play.report(Hand(call).asks("q", "q_1"))
-        await play.until(session, "question_asked")
-        await play.report(Hand(call, "late").claims("late"))
-        assert await play.told(1) == [Grant(call.call_id, NOBODY)]
-
-
-async def test_a_grant_that_could_not_be_published_is_given_when_it_is_asked_for_again() -> None:
-    play = calling("send")
-    async with play.orchestrator():
-        session, call = await first_call(play)
-        await play.report(replace(Hand(call).claims("mine"), pool="nowhere"))
-        await play.until(session, "tool_started")
-        await play.report(Hand(call).claims("mine"))
-        assert await play.told(1) == [Grant(call.call_id, "mine")]
-
-
-# --- silence ---------------------------------------------------------------------------------------------------------
-
-
-async def test_a_silent_read_is_handed_out_again_sooner_than_a_silent_once_call_is_lost() -> None:
-    play = calling("read", "send", waits=replace(FAST, lost=0.5))
-    async with play.orchestrator():
-        session = await play.start("go")
-        reading, sending = by_name(await play.dispatched(2))
-        await play.report(Hand(reading).begins("s1"))
-        await play.report(Hand(sending).claims("s2"))
-        events = await play.until(session, "tool_retry")
-        assert [one.name for one in by_name(await play.dispatched(3))] == ["read", "read", "send"]
-        await play.report(Hand(reading).ends("r1"))
-        events = await play.until(session, "run_completed")
-    assert sorted(results(events)) == ["ok", "unknown"]
-    began = min(one.stamp.at for one in only(events, ToolStarted))
-    (retried,) = only(events, ToolRetry)
-    assert isinstance(retried.event, ToolRetry)
-    assert (retried.event.delivery, retried.event.error.code) == (2, "worker_lost")
-    (lost,) = [one for one in events if isinstance(one.event, ToolResult) and one.event.status == "unknown"]
-    assert retried.stamp.at - began < 450_000 <= lost.stamp.at - began
-
-
-async def test_a_once_call_is_kept_by_its_own_workers_heartbeats_and_by_no_others() -> None:
-    play = calling("send", waits=FAST)
-    async with play.orchestrator():
-        session, call = await first_call(play)
-        await play.report(Hand(call, "a").claims("first"))
-        await play.until(session, "tool_started")
-        for _ in range(10):
-            await play.report(Hand(call, "a").beats())
-            await asyncio.sleep(FAST.lost / 4)
-        assert "tool_result" not in names(await play.until(session, "tool_started"))
-        beating = asyncio.create_task(beat_for_ever(play, Hand(call, "another")))
-        events = await play.until(session, "tool_result")
-        beating.cancel()
-    assert results(events) == ["unknown"]
-
-
-async def beat_for_ever(play: Stage, hand: Hand) -> None:
-    while True:
-        await play.report(hand.beats())
-        await asyncio.sleep(FAST.look)
-
-
-async def test_an_owner_that_could_hear_nothing_calls_nobody_silent() -> None:
-    # A record that cannot be set aside holds up whatever is behind it, heartbeats too.
-    play, shut = calling("send", waits=FAST), asyncio.Event()
-    door = asyncio.Event()
-
-    async def wait_at_the_door(topic: str) -> None:
-        if topic == play.topics.deadletter.name:
-            shut.set()
-            await door.wait()
-
-    play.queue = FaultyQueue(play.queue, wait_at_the_door)
-    async with play.orchestrator():
-        session, call = await first_call(play)
-        await play.report(Hand(call).claims("mine"))
-        await play.until(session, "tool_started")
-        await play.queue.publish(play.topics.results.name, session, b"poison")
-        await shut.wait()
-        await looked(FAST)
-        door.set()
-        await play.report(Hand(call).ends("r"))
-        events = await play.until(session, "run_completed")
-    assert results(events) == ["ok"]
-
-
-async def test_an_owner_that_was_suspended_calls_nobody_silent() -> None:
-    play = calling("send", waits=replace(FAST, lost=0.5))
-    async with play.orchestrator():
-        session, call = await first_call(play)
-        await play.report(Hand(call).claims("mine"))
-        await play.until(session, "tool_started")
-        suspend(2 * play.waits.lost)
-        await asyncio.sleep(3 * FAST.look)  # looks, at once and a little later
-        await play.report(Hand(call).ends("r"))
-        events = await play.until(session, "run_completed")
-    assert results(events) == ["ok"]
-
-
-def suspend(seconds: float) -> None:
-    """Let nothing else of the process go on, as a stopped process does."""
-    import time  # noqa: PLC0415 - nothing else here may block
-
-    time.sleep(seconds)
-
-
-async def test_after_a_change_of_the_group_silence_is_counted_anew() -> None:
-    rebalance, waits = asyncio.Event(), replace(FAST, lost=0.6)
-    play = calling("send", waits=waits)
-    play.queue = EagerQueue(play.queue, rebalance)
-    async with play.orchestrator():
-        session, call = await first_call(play)
-        await play.report(Hand(call).claims("mine"))
-        await play.until(session, "tool_started")
-        for _ in range(3):  # three times almost too long
-            await asyncio.sleep(waits.lost * 0.6)
-            rebalance.set()
-            await play.ask(CancelRun("c", session, run_id(session, message_id(session, "none")), "wakes the member"))
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while rebalance.is_set():  # noqa: ASYNC110 - the member tells nobody
-                    await asyncio.sleep(0.005)
-        await play.report(Hand(call).ends("r"))
-        events = await play.until(session, "run_completed")
-    assert results(events) == ["ok"]
-
-
-async def test_nothing_is_to_be_heard_of_a_call_whose_result_comes_later() -> None:
-    play = calling("read", waits=FAST)
-    play.log = log = FaultyLog(play.log)
-    async with play.orchestrator():
-        session, call = await first_call(play)
-        await play.report(Hand(call).begins("s"))
-        await play.until(session, "tool_started")
-        await play.report(Hand(call).defers("p", 60))
-        await play.until(session, "tool_pending")
-        asked = log.ends_asked
-        await looked(FAST)
-        assert log.ends_asked == asked, "somebody looked at the log because of the silence"
-
-
-# --- results from outside, and questions -----------------------------------------------------------------------------
-
-
-class Slow(Stage):
-    """A stage whose clock goes at half the speed of the loop's."""
-
-    def parts(self, owner: str) -> OrchestratorParts:
-        parts = super().parts(owner)
-        began = parts.clock()
-        return replace(parts, clock=lambda: began + (parts.clock() - began) // 2)
-
-
-async def test_a_result_that_does_not_come_is_a_timeout_also_by_a_clock_that_runs_slow() -> None:
-    agent = Agent("helper", model="stage:one", tools=TOOLS)
-    play = Slow(Actor([use(("read", {})), answer("done")]), [agent])
-    async with play.orchestrator():
-        session, call = await first_call(play)
-        await play.report(Hand(call).defers("p", 0.1))
-        events = await play.until(session, "tool_result")
-        await play.until(session, "run_completed")
-    assert results(events) == ["timeout"]
-
-
-async def test_the_next_owner_waits_for_a_pending_result_and_takes_it() -> None:
-    play = calling("read", waits=FAST)
-    async with play.orchestrator("first"):
-        session, call = await first_call(play)
-        await play.report(Hand(call).begins("s"))
-        await play.report(Hand(call).defers("p", 60))
-        await play.until(session, "tool_pending")
-    async with play.orchestrator("second"):
-        await play.until(session, "owner_changed", "owner_changed")
-        await looked(FAST)
-        await play.report(Hand(call, "outside").ends("delivered", output='"at last"'))
-        events = await play.until(session, "run_completed")
-        assert len(await play.dispatched(1)) == 1, "it was handed out although its result was to come from outside"
-    assert [one.event.output for one in events if isinstance(one.event, ToolResult)] == ['"at last"']
-    assert len(only(events, ToolPending)) == 1
-
-
-async def test_an_answered_call_is_handed_out_with_its_answer_also_by_the_next_owner() -> None:
-    play = calling("send")
-    async with play.orchestrator("first"):
-        session, call = await first_call(play)
-        await play.report(Hand(call).claims("mine"))
-        await play.report(Hand(call).asks("q", "q_1"))
-        await play.until(session, "question_asked")
-    async with play.orchestrator("second"):
-        await play.ask(AnswerQuestion("a", session, "q_1", Json('"yes"'), "somebody"))
-        again = (await play.dispatched(2))[1]
-        assert (call.answer, again.answer) == (None, '{"content":"yes","state":{"n":1}}')
-        await play.report(Hand(again, "b").claims("yours"))
-        assert (await play.told(2))[1] == Grant(call.call_id, "yours")
-        await play.report(Hand(again, "b").ends("r"))
-        events = await play.until(session, "run_completed")
-    checked(events, session)
-
-
-# --- calls that come to nothing --------------------------------------------------------------------------------------
-
-
-async def test_a_call_that_nobody_finishes_is_left_to_people_and_then_ends() -> None:
-    play = calling("pay", waits=FAST)
-    async with play.orchestrator():
-        session = await play.start("go")
-        (call,) = await play.dispatched(1)
-        for number in range(DELIVERIES_MAX):
-            await play.dispatched(number + 1)
-            await play.report(Hand(call).begins(f"s{number}"))
-        events = await play.until(session, "tool_result", "run_completed")
-        (letter,) = await letters(play)
-    assert results(events) == ["error"]
-    command = play.codec.command(letter.value)
-    assert isinstance(command, RunTool)
-    assert replace(command, dispatched_at=call.dispatched_at) == call, "with all that it takes to run it again"
-    assert (letter.topic, letter.key) == (play.topics.tools("default").name, call.key)
-    assert str(DELIVERIES_MAX) in letter.error
-    checked(events, session)
-
-
-async def test_a_lost_once_call_is_left_to_people() -> None:
-    play = calling("send", waits=FAST)
-    async with play.orchestrator():
-        session, call = await first_call(play)
-        await play.report(Hand(call).claims("mine"))
-        events = await play.until(session, "tool_result", "run_completed")
-        (letter,) = await letters(play)
-        await play.report(Hand(call).ends("late", output='"it was sent"'))
-        events = await play.until(session, "tool_result_late")
-    assert results(events) == ["unknown"]
-    command = play.codec.command(letter.value)
-    assert isinstance(command, RunTool) and command.call_id == call.call_id and command.input == call.input
-    (late,) = [one.event for one in events if isinstance(one.event, ToolResultLate)]
-    assert late.output == '"it was sent"'
-
-
-async def test_a_worker_that_says_unknown_leaves_the_call_to_people() -> None:
-    play = calling("post")
-    async with play.orchestrator():
-        session, call = await first_call(play)
-        await play.report(Hand(call).claims("mine"))
-        await play.report(Hand(call).ends("r", "unknown", '{"error":"no answer"}'))
-        await play.until(session, "run_completed")
-        (letter,) = await letters(play)
-    assert letter.key == call.call_id
-
-
-async def test_a_call_that_kills_its_workers_is_given_to_no_more_of_them() -> None:
-    play = calling("read")
-    async with play.orchestrator():
-        session, call = await first_call(play)
-        for number in range(STARTS_MAX + 1):
-            await play.report(Hand(call, f"w{number}").claims(f"c{number}"))
-            await play.until(session, *["tool_started"] * (number + 1))
-        events = await play.until(session, "tool_result", "run_completed")
-        told = await play.told(STARTS_MAX + 2)
-        assert len(await letters(play)) == 1
-    assert results(events) == ["error"]
-    granted = [one.claim for one in told if isinstance(one, Grant) and one.claim]
-    assert granted == [f"c{number}" for number in range(STARTS_MAX)]
-    assert any(isinstance(one, StopTool) for one in told), "those that are still at it are told to stop"
-
-
-async def test_a_call_is_left_to_people_once() -> None:
-    # Its outcome is unknown, and nobody finds it out: two reasons to write a letter.
-    play = calling("post", waits=FAST)
-    async with play.orchestrator():
-        session = await play.start("go")
-        (call,) = await play.dispatched(1)
-        hand = Hand(call)
-        await play.report(hand.claims("mine"))
-        await play.until(session, "tool_retry")
-        await lose(play, session, call)
-        events = await play.until(session, "tool_result", "run_completed")
-        await play.until(await play.start("again"), "run_completed")
-        found = await letters(play)
-    assert results(events) == ["unknown"]
-    assert len(found) == 1
-
-
-async def lose(play: Stage, session: SessionId, call: RunTool) -> None:
-    """Write into the log that the call was handed out as often as it may be, as earlier owners would have."""
-    from playhead.codec import Context  # noqa: PLC0415
-    from playhead.events import Failure  # noqa: PLC0415
-
-    events = await play.until(session, "tool_retry")
-    made = next(one.event for one in events if isinstance(one.event, ToolCall))
-    retry = ToolRetry(
-        made.run_id, made.step, made.attempt, call.call_id, 9, 0, Failure("worker_lost", "gone"), DELIVERIES_MAX + 1
-    )
-    head = await play.log.end(session)
-    stamp = events[-1].stamp
-    records = play.codec.seal(head, (retry,), Context(session, stamp.epoch, None, stamp.at))
-    await play.log.append(session, head, records)
-    await play.ask(play.say(session, "are you there?"))  # at which its owner is superseded, and reads the log again
-
-
-# --- one owner after another -----------------------------------------------------------------------------------------
-
-
-async def test_the_next_owner_hands_out_what_waits_and_leaves_alone_what_runs() -> None:
-    play = calling("read", "pay")
-    async with play.orchestrator("first"):
-        session = await play.start("go")
-        waiting, running = by_name(await play.dispatched(2))
-        await play.report(Hand(running).begins("s"))
-        await play.until(session, "tool_started")
-    async with play.orchestrator("second"):
-        calls = await play.dispatched(3)
-        await play.report(Hand(waiting).ends("r1"))
-        await play.report(Hand(running).ends("r2"))
-        await play.until(session, "run_completed")
-        calls = await play.dispatched(3)
-    assert [one.name for one in by_name(calls)] == ["pay", "pay", "read"]
-
-
-async def test_the_next_owner_hands_out_again_what_falls_silent_under_it() -> None:
-    play = calling("read", waits=FAST)
-    play.waits = PATIENT
-    async with play.orchestrator("first"):
-        session, call = await first_call(play)
-        await play.report(Hand(call).begins("s"))
-        await play.until(session, "tool_started")
-    play.waits = FAST
-    async with play.orchestrator("second"):
-        again = (await play.dispatched(2))[1]
-        await play.report(Hand(again).ends("r"))
-        events = await play.until(session, "run_completed")
-    assert len(only(events, ToolRetry)) == 1
-
-
-async def test_the_next_owner_stops_what_the_last_one_began_if_it_is_cancelled() -> None:
-    play = calling("read")
-    async with play.orchestrator("first"):
-        session, call = await first_call(play)
-        await play.report(Hand(call).begins("s"))
-        await play.until(session, "tool_started")
-    await play.ask(CancelRun("c", session, None, "enough"))  # while nobody has the session
-    async with play.orchestrator("second"):
-        await play.until(session, "run_cancelled")
-        assert await play.told(1) == [StopTool(call.call_id, "cancelled")]
-
-
-# --- order -----------------------------------------------------------------------------------------------------------
-
-
-async def test_a_call_is_handed_out_after_those_that_it_waits_for() -> None:
-    play = calling("then", "read", "pay")
-    async with play.orchestrator():
-        session = await play.start("go")
-        paying, reading = by_name(await play.dispatched(2))
-        assert (reading.name, paying.name) == ("read", "pay")
-        await play.report(Hand(paying).ends("r1"))
-        await play.until(session, "tool_result")
-        assert len(await play.dispatched(2)) == 2
-        await play.report(Hand(reading).ends("r2", "error"))
-        last = by_name(await play.dispatched(3))[2]
-        assert last.name == "then"
-        await play.report(Hand(last).ends("r3"))
-        events = await play.until(session, "run_completed")
-    waited = {one.event.name: one.event.waits_for for one in events if isinstance(one.event, ToolCall)}
-    assert waited == {"then": (reading.call_id,), "read": (), "pay": ()}
-
-
-async def test_calls_of_one_key_are_in_one_partition_in_the_order_in_which_they_were_asked_for() -> None:
-    play = stage(use(*[("pay", {"account": name}) for name in "xyxyxy"]), answer("done"))
-    play.topics = Topics(pool_partitions=8)
-    async with play.orchestrator():
-        await play.start("go")
-        calls = await play.dispatched(6)
-    keys = {one.input: one.key for one in calls}
-    assert len(set(keys.values())) == 2 and None not in keys.values()
-    places = dict[str, set[int]]()
-    async for messages in play.queue.replay(play.topics.tools("default").name):
-        for message in messages:
-            command = play.codec.command(message.value)
-            assert isinstance(command, RunTool) and message.key == command.key
-            places.setdefault(message.key, set()).add(message.partition)
-    assert [len(partitions) for partitions in places.values()] == [1, 1]
-
-
-# --- by hand ---------------------------------------------------------------------------------------------------------
-
-
-async def by_hand(play: Stage, name: str, given: str = "{}") -> SessionId:
-    session = await play.log.create()
-    message = message_id(session, "by hand")
-    await play.ask(CallTool("r", session, message, run_id(session, message), name, Json(given), Json('{"tenant":"t"}')))
-    return session
-
-
-def texts(events: list[Stamped], kind: type[Event]) -> list[Event]:
-    return [one.event for one in only(events, kind)]
-
-
-async def test_a_call_by_hand_goes_through_the_queue_and_ends_its_session_with_its_result() -> None:
-    play = calling("read")
-    async with play.orchestrator():
-        session = await by_hand(play, "pay", '{"account":"x"}')
-        (call,) = await play.dispatched(1)
-        assert (call.name, call.input, call.tenant) == ("pay", '{"account":"x"}', "t") and call.key is not None
-        await play.report(Hand(call).ends("r", output='{"paid":true}'))
-        events = await play.until(session, "run_completed")
-    (said,) = texts(events, FinalResponse)
-    assert isinstance(said, FinalResponse) and said.text == '{"paid":true}'
-    assert play.actor.asked == [], "no model has anything to do with it"
-    checked(events, session)
-
-
-async def test_a_call_by_hand_survives_its_owner() -> None:
-    play = calling("read")
-    async with play.orchestrator("first"):
-        session = await by_hand(play, "send")
-        (call,) = await play.dispatched(1)
-        await play.report(Hand(call).claims("mine"))
-        await play.told(1)
-    async with play.orchestrator("second"):
-        await play.report(Hand(call).ends("r", "error", '{"error":"no paper"}'))
-        events = await play.until(session, "run_failed")
-    (failed,) = texts(events, RunFailed)
-    assert isinstance(failed, RunFailed)
-    assert (failed.error.code, failed.error.message) == ("tool_error", '{"error":"no paper"}')
-
-
-async def test_a_call_by_hand_of_no_tool_says_what_there_is() -> None:
-    play = calling("read")
-    async with play.orchestrator():
-        session = await by_hand(play, "raed")
-        events = await play.until(session, "run_failed")
-    (failed,) = texts(events, RunFailed)
-    assert isinstance(failed, RunFailed) and "there are: pay, post, read, send, then" in failed.error.message
-
-
-# --- the catalogue ---------------------------------------------------------------------------------------------------
-
-
-async def test_a_withdrawn_tool_is_forgotten_and_another_pools_stays() -> None:
-    play = calling("read")
-    found, agent = Catalogue([]), Agent("helper", model="stage:one", tools=["search", "find"])
-    await play.queue.prepare(play.topics.catalog)
-
-    async def announce(pool: str, name: str, *, withdrawn: bool = False) -> None:
-        told = AnnounceTool(pool, name, "", Json('{"type":"object"}'), "", "read", 1000, 0, 1, withdrawn=withdrawn)
-        await play.queue.publish(play.topics.catalog.name, f"{pool}/{name}", play.codec.encode(told))
-
-    async def comes_to(expected: dict[str, str]) -> None:
-        while {name: offered.pool for name, offered in found.offers(agent).items()} != expected:  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(0.005)
-
-    for pool, name in (("a", "search"), ("b", "search"), ("a", "find")):
-        await announce(pool, name)
-    async with asyncio.timeout(PATIENCE_SECONDS), asyncio.TaskGroup() as tasks:
-        following = tasks.create_task(found.follow(play.queue, play.topics.catalog.name, play.codec))
-        await comes_to({"search": "a", "find": "a"})
-        for pool, name in (("c", "find"), ("a", "search")):
-            await announce(pool, name, withdrawn=True)
-        await comes_to({"search": "b", "find": "a"})
-        await announce("a", "find", withdrawn=True)
-        await comes_to({"search": "b"})
-        assert found.names == ["search"] and found.named("find") is None
-        following.cancel()
+# --- once ---
+
+
+async def test_the_first_that_asks_is_granted_and_every_other_is_told_who():
+    on = stage(("pay", {"order": "17"}), waits=Waits())
+    async with on.orchestrator():
+        session = await on.start("hello")
+        (call,) = await on.dispatched(1)
+        await report(on, begun(call, "first", asks=True))
+        assert await said(on, Grant) == [Grant(call.call_id, "first")]
+        await report(on, begun(call, "second", "worker-2", asks=True))
+        assert await said(on, Grant, 2) == [Grant(call.call_id, "first")] * 2
+        await on.result(call)
+        log = await on.until(session, "run_completed")
+    assert names(log).count("tool_started") == 1
+
+
+async def test_nothing_is_granted_before_the_log_says_so():
+    on = stage(("pay", {"order": "17"}), waits=Waits())
+    async with on.orchestrator():
+        session = await on.start("hello")
+        (call,) = await on.dispatched(1)
+        await report(on, begun(call, "first", asks=True))
+        await said(on, Grant)
+        log = await on.until(session, "tool_started")
+        assert log[-1].stamp.cause == "first"
+
+
+async def test_who_asks_for_a_call_that_is_over_is_told_so():
+    on = stage(("pay", {"order": "17"}), waits=Waits())
+    async with on.orchestrator():
+        session = await on.start("hello")
+        (call,) = await on.dispatched(1)
+        await on.ask(CancelRun("cancel", session, None, "user"))
+        await on.until(session, "run_cancelled")
+        await report(on, begun(call, "late", asks=True))
+        stops = await said(on, StopTool, 2)
+    assert {stop.call_id for stop in stops if isinstance(stop, StopTool)} == {call.call_id}
+
+
+async def test_a_worker_that_asks_for_a_call_that_is_already_looked_into_is_not_granted_it():
+    on = stage(("wire", {"order": "17"}))
+    async with on.orchestrator():
+        await on.start("hello")
+        (call,) = await on.dispatched(1)
+        await report(on, begun(call, "first", asks=True))
+        await said(on, Grant)
+        _, again = await on.dispatched(2)
+        assert again.reconcile and again.idempotency_key == call.idempotency_key
+        await report(on, begun(call, "first", asks=True))
+        assert await said(on, Grant, 2) == [Grant(call.call_id, "first"), Grant(call.call_id, NOBODY)]
+
+
+async def test_a_lost_once_call_ends_unknown_and_is_left_to_people_whole():
+    on = stage(("pay", {"order": "17"}))
+    async with on.orchestrator():
+        session = await on.start("hello")
+        (call,) = await on.dispatched(1)
+        await report(on, begun(call, "first", asks=True))
+        log = await on.until(session, "tool_result", "run_completed")
+        (letter,) = await letters(on, 1)
+    (result,) = only(log, ToolResult)
+    assert isinstance(result.event, ToolResult) and result.event.status == "unknown"
+    kept = on.codec.command(letter.value)
+    assert isinstance(kept, RunTool) and kept.call_id == call.call_id and kept.input == call.input
+    assert letter.topic == on.topics.tools("default").name and "unknown" in letter.error
+
+
+async def test_others_that_ask_in_vain_do_not_keep_a_lost_call_alive():
+    on = stage(("pay", {"order": "17"}))
+    async with on.orchestrator():
+        session = await on.start("hello")
+        (call,) = await on.dispatched(1)
+        await report(on, begun(call, "first", asks=True))
+        async with beating(on, call, "worker-2"):
+            log = await on.until(session, "tool_result")
+    assert isinstance(log[-1].event, ToolResult) and log[-1].event.status == "unknown"
+
+
+async def test_a_once_call_that_is_heard_of_is_not_lost():
+    on = stage(("pay", {"order": "17"}))
+    async with on.orchestrator():
+        session = await on.start("hello")
+        (call,) = await on.dispatched(1)
+        await report(on, begun(call, "first", asks=True))
+        async with beating(on, call):
+            await asyncio.sleep(3 * QUICK.lost)
+            await on.result(call)
+            log = await on.until(session, "run_completed")
+    (result,) = only(log, ToolResult)
+    assert isinstance(result.event, ToolResult) and result.event.status == "ok"
+
+
+# --- silence ---
+
+
+async def test_a_silent_call_is_handed_out_again_and_that_is_an_event():
+    on = stage(("look", {"city": "Oslo"}))
+    async with on.orchestrator():
+        session = await on.start("hello")
+        (call,) = await on.dispatched(1)
+        await report(on, begun(call))
+        log = await on.until(session, "tool_retry")
+        first, second = await on.dispatched(2)
+        assert isinstance(log[-1].event, ToolRetry) and log[-1].event.delivery == 2
+        assert replace(first, dispatched_at=0) == replace(second, dispatched_at=0)
+        await on.result(call)
+        await on.until(session, "run_completed")
+
+
+async def test_an_owner_that_was_suspended_declares_nobody_lost():
+    on = stage(("pay", {"order": "17"}), waits=replace(QUICK, lost=0.5))
+    async with on.orchestrator():
+        session = await on.start("hello")
+        (call,) = await on.dispatched(1)
+        await report(on, begun(call, "first", asks=True))
+        await on.until(session, "tool_started")
+        async with beating(on, call):
+            time.sleep(1.0)  # noqa: ASYNC251 - nothing runs here meanwhile, as in a process that is stopped
+            await on.result(call)
+            log = await on.until(session, "run_completed")
+    (result,) = only(log, ToolResult)
+    assert isinstance(result.event, ToolResult) and result.event.status == "ok"
+
+
+async def test_a_call_that_waits_in_its_queue_is_not_silent():
+    on = stage(("look", {"city": "Oslo"}))
+    async with on.orchestrator():
+        session = await on.start("hello")
+        (call,) = await on.dispatched(1)
+        await asyncio.sleep(3 * QUICK.silence)
+        await on.result(call)
+        log = await on.until(session, "run_completed")
+    assert "tool_retry" not in names(log)
+
+
+async def test_a_call_that_no_delivery_brings_to_an_end_is_left_to_people_and_the_model_told():
+    on = stage(("look", {"city": "Oslo"}), waits=replace(QUICK, silence=0.05))
+
+    async def begin_each(deliveries: int) -> RunTool:
+        for number in range(1, deliveries + 1):
+            call = (await on.dispatched(number))[-1]
+            await report(on, begun(call, f"start-{number}", f"worker-{number}"))
+        return call  # pyright: ignore[reportPossiblyUnboundVariable] - there is at least one
+
+    async with on.orchestrator():
+        session = await on.start("hello")
+        call = await begin_each(6)
+        (letter,) = await letters(on, 1)
+        log = await on.until(session, "tool_result", "run_completed")
+    (result,) = only(log, ToolResult)
+    assert isinstance(result.event, ToolResult) and result.event.status == "error"
+    assert "6 deliveries" in result.event.output and "6 deliveries" in letter.error
+    kept = on.codec.command(letter.value)
+    assert isinstance(kept, RunTool) and replace(kept, dispatched_at=0) == replace(call, dispatched_at=0)
+
+
+async def test_a_new_owner_hands_out_no_call_that_a_worker_has_begun_with():
+    on = stage(("look", {"city": "Oslo"}), ("look", {"city": "Rome"}), waits=Waits())
+    async with on.orchestrator("first"):
+        session = await on.start("hello")
+        running, waiting = await on.dispatched(2)
+        await report(on, begun(running))
+        await on.until(session, "tool_started")
+    async with on.orchestrator("second"):
+        calls = await on.dispatched(3)
+        assert calls[2].call_id == waiting.call_id
+        await on.result(running)
+        await on.result(waiting)
+        await on.until(session, "run_completed")
+        assert len(await on.dispatched(3)) == 3
+
+
+# --- order ---
+
+
+async def test_calls_of_one_key_go_to_one_place_whatever_session_they_are_of():
+    on = stage(("ship", {"order": "17"}), waits=Waits())
+    on.actor.scripts = [use(("ship", {"order": "17"}))]
+    async with on.orchestrator():
+        await on.start("one")
+        await on.start("two")
+        first, second = await on.dispatched(2)
+        assert first.key == second.key is not None and first.call_id != second.call_id
+        topic = on.topics.tools("default").name
+        async with aclosing(on.queue.replay(topic)) as batches:
+            keys = {message.key async for messages in batches for message in messages}
+    assert keys == {first.key}
+
+
+async def test_a_call_is_handed_out_when_those_it_comes_after_have_ended():
+    on = stage(("mail", {"to": "a"}), ("pay", {"order": "17"}), waits=Waits())
+    async with on.orchestrator():
+        session = await on.start("hello")
+        (first,) = await on.dispatched(1)
+        assert first.name == "pay"
+        await on.result(first)
+        _, second = await on.dispatched(2)
+        assert second.name == "mail"
+        await on.result(second)
+        log = await on.until(session, "run_completed")
+    asked = [one.event for one in only(log, ToolCall)]
+    assert [call.waits_for for call in asked if isinstance(call, ToolCall)] == [(first.call_id,), ()]
+
+
+# --- from outside ---
+
+
+async def test_a_result_from_outside_is_waited_for_across_owners():
+    on = stage(("look", {"city": "Oslo"}))
+    async with on.orchestrator("first"):
+        session = await on.start("hello")
+        (call,) = await on.dispatched(1)
+        await report(on, ReportPending("p", call.session, call.call_id, call.lease, 60_000))
+        await on.until(session, "tool_pending")
+    async with on.orchestrator("second"):
+        await asyncio.sleep(3 * QUICK.silence)
+        await on.result(call, '"at last"')
+        log = await on.until(session, "run_completed")
+        assert len(await on.dispatched(1)) == 1
+    assert "tool_retry" not in names(log)
+
+
+async def test_a_result_that_does_not_come_from_outside_is_a_timeout():
+    on = stage(("look", {"city": "Oslo"}))
+    async with on.orchestrator():
+        session = await on.start("hello")
+        (call,) = await on.dispatched(1)
+        await report(on, ReportPending("p", call.session, call.call_id, call.lease, 50))
+        log = await on.until(session, "tool_result", "run_completed")
+        await on.result(call, '"too late"')
+        late = (await on.until(session, "tool_result_late"))[-1].event
+    (result,) = only(log, ToolResult)
+    assert isinstance(result.event, ToolResult) and result.event.status == "timeout"
+    assert isinstance(late, ToolResultLate) and late.output == '"too late"'
+
+
+async def test_a_question_reaches_the_log_and_its_answer_the_worker():
+    on = stage(("look", {"city": "Oslo"}), waits=Waits())
+    async with on.orchestrator():
+        session = await on.start("hello")
+        (call,) = await on.dispatched(1)
+        place = (call.session, call.call_id, call.lease)
+        await report(on, ReportQuestion("r", *place, "q_1", Json('"which?"'), None, Json("[7]")))
+        log = await on.until(session, "question_asked")
+        assert isinstance(log[-1].event, QuestionAsked) and log[-1].event.call_id == call.call_id
+        await on.ask(AnswerQuestion("a", session, "q_1", Json('"that one"'), "somebody"))
+        _, again = await on.dispatched(2)
+        assert orjson.loads(again.answer or "") == {"content": "that one", "state": [7]}
+        await on.result(again)
+        await on.until(session, "question_answered", "run_completed")
+
+
+# --- by hand ---
+
+
+def by_hand(session: SessionId, name: str) -> CallTool:
+    message = message_id(session, "call")
+    return CallTool("call", session, message, run_id(session, message), name, Json('{"city":"Oslo"}'))
+
+
+async def test_a_call_by_hand_goes_through_the_queue_and_its_session_ends_with_the_result():
+    on = stage(waits=Waits())
+    async with on.orchestrator():
+        session = await on.log.create()
+        await on.ask(by_hand(session, "look"))
+        (call,) = await on.dispatched(1)
+        assert (call.name, call.input) == ("look", '{"city":"Oslo"}')
+        await on.result(call, '{"deg":3}')
+        log = await on.until(session, "run_completed")
+    (final,) = only(log, FinalResponse)
+    assert isinstance(final.event, FinalResponse) and final.event.text == '{"deg":3}'
+    assert on.actor.asked == [], "no model has anything to do with it"
+
+
+async def test_a_call_by_hand_of_no_tool_says_which_there_are():
+    on = stage(waits=Waits())
+    async with on.orchestrator():
+        session = await on.log.create()
+        await on.ask(by_hand(session, "lok"))
+        log = await on.until(session, "run_failed")
+    (result,) = only(log, ToolResult)
+    assert isinstance(result.event, ToolResult)
+    assert "no tool named 'lok'" in result.event.output and "look, mail, pay, ship, wire" in result.event.output
+
+
+# --- the catalogue ---
+
+
+def announced(name: str, *, withdrawn: bool = False, after: Sequence[str] = ()) -> AnnounceTool:
+    schema = Json('{"type":"object","properties":{}}')
+    made = AnnounceTool("elsewhere", name, "Far away.", schema, "hash", "read", 1000, 0, 1, withdrawn)
+    return replace(made, after=tuple(after))
+
+
+@pytest.mark.parametrize("withdrawn", [False, True])
+async def test_a_tool_that_is_withdrawn_is_offered_no_more(withdrawn: bool):
+    agent = Agent("helper", model="stage:one", tools=["far"])
+    on = Stage(Actor([answer("done")]), [agent])
+    await on.queue.prepare(*on.topics.fixed)
+    topic = on.topics.catalog.name
+    await on.queue.publish(topic, "elsewhere/far", on.codec.encode(announced("far")))
+    if withdrawn:
+        await on.queue.publish(topic, "elsewhere/far", on.codec.encode(announced("far", withdrawn=True)))
+    async with on.orchestrator():
+        await on.until(await on.start("hello"), "run_completed")
+    assert [offer.name for offer in on.actor.asked[0].tools] == ([] if withdrawn else ["far"])
+
+
+async def test_a_call_that_was_never_made_has_no_owner_to_answer_for_it():
+    on = stage(("look", {"city": "Oslo"}), waits=Waits())
+    async with on.orchestrator():
+        session = await on.start("hello")
+        (call,) = await on.dispatched(1)
+        other = replace(call, call_id=CallId("call_other"))
+        await report(on, begun(other, asks=True))  # its lease is of another call
+        letter = await on.dead_letter()
+        assert isinstance(letter, DeadLetter) and "lease" in letter.error
+        await on.result(call)
+        await on.until(session, "run_completed")

@@ -39,7 +39,8 @@ from playhead.loading import load_app
 for reference in sys.argv[1:]:
     try:
         app = load_app(reference)
-        print(json.dumps([[agent.name for agent in app.agents], [tool.name for tool in app.tools]]))
+        found = [[agent.name for agent in app.agents], [tool.name for tool in app.tools]]
+        print(json.dumps([*found, *([[one.pool for one in app.lifespans]] if app.lifespans else [])]))
     except Misconfigured as error:
         print(json.dumps(str(error)))
 """
@@ -139,4 +140,47 @@ def test_what_is_not_there_is_said_plainly(folder: Path) -> None:
         "there is no module app.nowhere: it is neither installed nor in the working folder",
         "app:nothing: app defines no 'nothing'",
         "'a b' is neither a Python file nor the dotted name of a module",
+    ]
+
+
+POOLED = """
+from playhead import Agent, tool, lifespan
+
+@lifespan()
+async def shared():
+    yield 1
+
+@lifespan(pool="billing")
+async def billing():
+    yield 2
+
+@tool(pool="billing")
+def pay(x: int) -> int:
+    "Pay."
+    return x
+
+agent = Agent("support", tools=[pay])
+listed = [pay]
+"""
+
+
+def test_what_a_pools_tools_share_is_found_whatever_of_the_file_is_named(folder: Path) -> None:
+    (folder / "pooled.py").write_text(POOLED)
+    (folder / "beside.py").write_text("from pooled import billing, pay\n")
+    lifespans = ["default", "billing"]
+    assert load(folder, "pooled.py", "pooled:agent", "pooled.py:pay", "pooled:listed", "beside.py") == [
+        [["support"], ["pay"], lifespans],
+        [["support"], ["pay"], lifespans],
+        [[], ["pay"], lifespans],
+        [[], ["pay"], lifespans],
+        [[], ["pay"], ["billing"]],
+    ]
+
+
+def test_a_pool_has_one_lifespan(folder: Path) -> None:
+    again = "@lifespan(pool='billing')\nasync def again():\n    yield 3\n"
+    (folder / "twice.py").write_text(POOLED + again)
+    assert load(folder, "twice.py", "twice:pay") == [
+        "twice.py: pool 'billing' has two lifespans; make one of them",
+        "twice:pay: pool 'billing' has two lifespans; make one of them",
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,18 @@ def test_an_option_becomes_what_it_says(options: dict[str, Any], field: str, val
     assert getattr(made(**options), field) == value
 
 
+def yields(order: str) -> Generator[str]:
+    yield order
+
+
+async def yields_later(order: str) -> AsyncGenerator[str]:
+    yield order
+
+
+async def approves_later(arguments: dict[str, Any]) -> bool:
+    return bool(arguments)
+
+
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
@@ -103,6 +115,13 @@ def test_an_option_becomes_what_it_says(options: dict[str, Any], field: str, val
         ({"limits": [Limit()]}, "from an argument's name to a Limit"),
         ({"sandbox": "bubblewrap"}, "sandbox is True or a Sandbox"),
         ({"fallback": object()}, "a value that JSON can carry"),
+        ({"fallback": float("nan")}, "a value that JSON can carry"),
+        ({"fallback": yields}, "fallback yields; return the result"),
+        ({"reconcile": yields_later, "effect": "once"}, "reconcile yields; return the result"),
+        ({"approval": approves_later}, "leave the `async` away"),
+        ({"secrets": 5}, "a list or a dict of references"),
+        ({"secrets": None}, "a list or a dict of references"),
+        ({"secrets": ["env:KEY", "file:/run/KEY"]}, "two of its secrets have one name"),
     ],
 )
 def test_a_bad_option_says_what_to_change(options: dict[str, Any], advice: str):
@@ -217,3 +236,15 @@ def test_what_is_no_generator_or_has_no_parentheses_is_refused():
         lifespan(plain)  # pyright: ignore[reportArgumentType]
     with pytest.raises(Misconfigured, match="a name has"):
         lifespan(pool="a b")
+
+
+def test_a_lifespan_takes_nothing_that_nobody_gives_it():
+    async def needy(url: str, size: int = 3, *rest: int) -> AsyncGenerator[int]:
+        yield size
+
+    async def content(size: int = 3, *rest: int, **more: int) -> AsyncGenerator[int]:
+        yield size
+
+    with pytest.raises(Misconfigured, match="nobody gives needy its url"):
+        lifespan()(needy)  # pyright: ignore[reportArgumentType]
+    assert lifespan()(content).pool == "default"

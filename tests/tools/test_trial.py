@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import date
+from typing import Any
 
 import pytest
-from playhead.content import Answer, Pending, Question
+from playhead.content import Answer, Image, Pending, Question
 from playhead.errors import Invalid, Misconfigured
 from playhead.options import Limit
 from playhead.tools import ToolContext, ToolFailed, tool
@@ -108,3 +110,35 @@ async def test_what_is_delivered_elsewhere_is_seen():
         await ctx.deliver("ticket", {"a": 1})
 
     assert (await deliver.test()).chunks == ({"delivered": "ticket", "output": {"a": 1}, "error": None},)
+
+
+@pytest.mark.parametrize("bad", [object(), b"\xff", [1, object()], {"a": lambda: 1}])
+async def test_a_result_that_json_cannot_carry_is_refused_as_a_worker_refuses_it(bad: object):
+    @tool
+    async def give() -> Any:
+        """Give."""
+        return bad
+
+    with pytest.raises(Invalid, match="cannot be turned into JSON"):
+        await give.test()
+
+
+@pytest.mark.parametrize("good", [Image(b"\x89\xff"), ["look:", Image(b"\x89\xff")], Pending(60), float("nan"), {1, 2}])
+async def test_what_a_worker_takes_is_given_as_it_is(good: object):
+    @tool
+    async def give() -> Any:
+        """Give."""
+        return good
+
+    assert (await give.test()).value is good
+
+
+async def test_arguments_that_no_model_could_give_are_refused():
+    @tool
+    async def on(day: date) -> str:
+        """Do it on a day."""
+        return day.isoformat()
+
+    assert (await on.test(day="2026-01-31")).value == "2026-01-31"
+    with pytest.raises(Invalid, match="a model gives arguments as JSON"):
+        await on.test(day=date(2026, 1, 31))
