@@ -16,6 +16,7 @@ from playhead_gateway.problems import Problem, invalid_body
 
 __all__ = [
     "AnswerBody",
+    "Body",
     "CallBody",
     "CancelBody",
     "CloseBody",
@@ -74,8 +75,18 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+def _such_as(*examples: dict[str, Any]) -> ConfigDict:
+    """Have the document show what a body can look like."""
+    return ConfigDict(json_schema_extra={"examples": list(examples)})
+
+
+HELLO = {"agent": "support", "input": "What time is it in Oslo?", "metadata": {"tenant": "acme"}}
+
+
 class StartBody(Body):
     """A new session, perhaps with its first message."""
+
+    model_config = _such_as(HELLO)
 
     agent: Name | None = None
     input: Content | None = None
@@ -85,6 +96,8 @@ class StartBody(Body):
 class TaskBody(Body):
     """A new session that begins with a message."""
 
+    model_config = _such_as(HELLO)
+
     agent: Name | None = None
     input: Content
     metadata: dict[str, Any] = {}
@@ -93,6 +106,8 @@ class TaskBody(Body):
 class SayBody(Body):
     """A message to a session."""
 
+    model_config = _such_as({"content": "And in Rome?", "mode": "queue"})
+
     content: Content
     mode: Literal["queue", "interrupt", "reject"] = "queue"
 
@@ -100,11 +115,15 @@ class SayBody(Body):
 class AnswerBody(Body):
     """The answer to a question: any JSON."""
 
+    model_config = _such_as({"content": "yes"}, {"content": {"amount": 12.5}})
+
     content: Any
 
 
 class CallBody(Body):
     """One call of a tool: its arguments, and the metadata of the session that is begun for it."""
+
+    model_config = _such_as({"input": {"city": "Oslo"}, "metadata": {"tenant": "acme"}})
 
     input: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
@@ -113,17 +132,22 @@ class CallBody(Body):
 class CancelBody(Body):
     """Which run to cancel; all of them if none is named."""
 
+    model_config = _such_as({}, {"run_id": "run_" + "0" * 26})
+
     run_id: Annotated[str, Field(pattern=r"^run_[0-9a-z]{26}$")] | None = None
 
 
 class CloseBody(Body):
     """Nothing needs saying."""
 
+    model_config = _such_as({})
+
 
 def _exactly_one(shape: dict[str, Any]) -> None:
     shape["oneOf"] = [{"required": ["output"]}, {"required": ["error"]}]
     for member in shape["properties"].values():
         member.pop("default", None)
+    shape["examples"] = [{"output": {"paid": True}}, {"error": "the bank said no"}]
 
 
 class ResultBody(Body):

@@ -73,9 +73,9 @@ async def test_a_letter_is_shown_member_by_member():
 async def test_one_that_is_refused_holds_up_none_of_the_others_and_is_exit_code_1():
     to, out, notes = terminal()
     async with asyncio.timeout(5), fake_gateway(REFUSED, DONE) as fake:
-        assert await letters.handle(fake.url, to, ["0-2", "0-17"], "retry") == 1
+        assert await letters.handle(fake.url, to, ["0/2", "0-17"], "retry") == 1
     assert [asked[0].split()[1] for asked in fake.asked] == [
-        "/v1/deadletters/0-2/retry",
+        "/v1/deadletters/0%2F2/retry",
         "/v1/deadletters/0-17/retry",
     ]
     assert out.getvalue() == "0-17 retried\n"

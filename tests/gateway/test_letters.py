@@ -137,7 +137,7 @@ async def test_the_newest_letters_are_within_reach(world: World) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/retry"), ("POST", "/drop")])
-@pytest.mark.parametrize("name", ["0-1", "1-0", "x", "0-0x"])
+@pytest.mark.parametrize("name", ["0-1", "1-0", "x", "0-0x", "0-00"])
 async def test_a_letter_that_is_not_there_is_not_found(
     world: World, client: httpx2.AsyncClient, method: str, path: str, name: str
 ) -> None:

@@ -17,6 +17,7 @@ from playhead.events import Json, QuestionAsked
 from playhead.ids import CallId, SessionId
 from playhead.leases import lease_of
 from playhead_gateway.app import create_app
+from playhead_gateway.bodies import Body
 from schemathesis.checks import positive_data_acceptance
 
 from tests.gateway.support import CLOSED, LEASE_KEY, OWNED, RUN, STARTED, World, a_turn, a_world, serving
@@ -84,6 +85,22 @@ def reached() -> Generator[Reached, None, None]:
     loop.call_soon_threadsafe(stop.set)
     thread.join(CALL_SECONDS)
     assert not thread.is_alive()
+
+
+def test_each_body_that_a_route_takes_is_shown_by_examples_that_it_takes() -> None:
+    shown = {
+        body["title"]: body.get("examples", [])
+        for path in DOCUMENT["paths"].values()
+        for described in path.values()
+        for body in [described.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")]
+        if body is not None
+    }
+    kinds = {kind.__name__: kind for kind in Body.__subclasses__()}
+    assert shown.keys() == kinds.keys()
+    for name, examples in shown.items():
+        assert examples
+        for example in examples:
+            kinds[name].model_validate(example)
 
 
 @ANYTHING.parametrize()
