@@ -169,7 +169,7 @@ class Workers(RuleBasedStateMachine):
                 ReportChunk(*place, Json("[1]")),
                 ReportRetry(*place, 1, 100, Failure("e", "m")),
                 deferred(place[2], place[0], seconds=data.draw(st.integers(0, 60))).report,
-                asks(place[2], place[0], data.draw(QUESTIONS)).report,
+                asks(place[2], place[0], f"{data.draw(QUESTIONS)}:{place[2]}").report,
                 started(place[2], place[0], data.draw(WORKERS), claim=True).report,
             ],
         )
@@ -193,8 +193,10 @@ class Workers(RuleBasedStateMachine):
         self.give(Expired(self.a_call(data)))
 
     @precondition(lambda self: any(call.question for call in self.driven.session.open_calls))
-    @rule(question=QUESTIONS, number=st.integers(0, 10_000))
-    def answer_question(self, question: str, number: int) -> None:
+    @rule(data=st.data(), number=st.integers(0, 10_000))
+    def answer_question(self, data: st.DataObject, number: int) -> None:
+        # A worker makes a question's id of the call's: no two calls ask under one.
+        question = f"{data.draw(QUESTIONS)}:{self.a_call(data)}"
         self.driven.give(answers(question, f"answer-{number}"))  # the same answer may be one to the next question
 
     @precondition(lambda self: len(self.driven.events) % 3 == 0)
