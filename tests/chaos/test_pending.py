@@ -12,6 +12,9 @@ from tests.chaos.client import began, check, viewing
 from tests.chaos.executions import Execution, executions
 from tests.chaos.processes import Process, Stage
 
+LONG_SECONDS = 9.0
+"""Longer than silence about a running call is put up with."""
+
 
 def promised(stage: Stage) -> Execution:
     (one,) = [one for one in executions(stage.journal) if one.what == "promised"]
@@ -50,13 +53,15 @@ async def brought(stage: Stage, url: str, session: str) -> None:
     assert len(executions(stage.journal)) == 1
 
 
-async def test_a_promised_result_comes_after_the_one_process_was_killed(tools: Stage) -> None:
+async def test_a_promised_result_comes_long_after_the_one_process_was_killed(tools: Stage) -> None:
+    tools.variables["PLAYHEAD_LOST_SECONDS"] = "7"
     dev = await tools.dev()
     session = await began(dev.url, "A promise, please.")
     async with viewing(dev.url, session) as viewer:
         await viewer.until_type("tool_pending")
         await dev.kill()
     dev = await tools.dev(dev.port)
+    await asyncio.sleep(LONG_SECONDS)  # a silent worker would be missed by now, and nobody is
     await brought(tools, dev.url, session)
 
 
