@@ -172,3 +172,20 @@ async def test_a_call_that_is_run_again_while_its_session_waits_for_it_goes_on()
             events = await play.stage.until(session, "tool_result", "run_completed")
     assert results(events) == [("ok", '"clear"')]
     assert "tool_result_late" not in names(events)
+
+
+async def test_what_was_too_large_to_be_kept_whole_is_known_as_that_whoever_set_it_aside() -> None:
+    """protocol:P78"""
+
+    @tool
+    async def idle() -> None:
+        """Do nothing."""
+
+    async with deployment() as play, play.shop.worker(idle):
+        for topic in (play.stage.topics.requests.name, play.stage.topics.tools("default").name):
+            await play.stage.queue.publish(topic, "key", bytes(900_000))
+        await play.shop.letters(2)
+        found = (await play.client.get(URL)).json()["letters"]
+    assert {one["topic"] for one in found} == {"agent.requests", "agent.tools.default"}
+    assert [one["obstacle"] for one in found] == ["it was too large to be kept whole"] * 2
+    assert [one["bytes"] for one in found] == [800_000] * 2
