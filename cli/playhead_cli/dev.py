@@ -18,8 +18,9 @@ from playhead.settings import Settings
 from playhead_cli import compose, opening
 from playhead_cli.compose import Running
 from playhead_cli.lease import lease_key_in
-from playhead_cli.reloading import Reloading, Sources
-from playhead_cli.running import begin_logging, run
+from playhead_cli.reloading import Reloading
+from playhead_cli.running import GRACE_MARGIN_SECONDS, begin_logging, run
+from playhead_cli.sources import Sources
 
 __all__ = ["dev"]
 
@@ -39,6 +40,7 @@ async def dev(reference: str | None, settings: Settings, *, began: float, reload
     app = opening.example_app(settings, os.environ) if reference is None else load_app(reference)
     if not app.agents:
         raise Misconfigured(f"{reference} defines no agent: make one with `Agent(…)`")
+    sources = None if reference is None or not reload else Sources(reference)
     with _alone_in(settings.data):
         async with opening.open_embedded(settings) as store:
             archive = opening.open_archive(settings) or FolderArchive(settings.data / "archive")
@@ -54,10 +56,10 @@ async def dev(reference: str | None, settings: Settings, *, began: float, reload
                 allowed_hosts=LOOPBACK if settings.host in LOOPBACK else None,
             )
             async with AsyncExitStack() as stack:
-                if reference is None or not reload:
+                if sources is None:
                     services = dict(await stack.enter_async_context(generation(app, None)))
                 else:
-                    reloading = Reloading(Sources(reference), app, generation, settings.grace_seconds)
+                    reloading = Reloading(sources, app, generation, settings.grace_seconds + GRACE_MARGIN_SECONDS)
                     services = {"app": Running(reloading.serve, reloading.ready)}
                 services["gateway"] = gateway
                 return await run(services, lambda: _lines(app, settings, addresses[0]), settings, began)

@@ -1,161 +1,112 @@
 """Hot reload: what an app defines is served anew when a file of it changes, while the gateway and the store go on.
 
-An app that cannot be loaded changes nothing: what it was is served until it is mended. A reload is a deploy in small:
-the old orchestrator and workers stop as they do on any deploy, and the new ones go on from the log.
+An app that cannot be loaded, or cannot be served, changes nothing: what was there before is served until it is mended.
+A reload is a deploy in small: the old orchestrator and workers stop as they do on any deploy, and the new ones go on
+from the log.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
-from pathlib import Path
-from types import ModuleType
+from contextlib import AbstractAsyncContextManager
+from typing import cast
 
 from playhead.errors import Misconfigured
-from playhead.loading import App, load_app
+from playhead.loading import App
 from playhead.service import serve
 from playhead.telemetry import logger
 
 from playhead_cli.compose import Running
+from playhead_cli.sources import Sources
 
-__all__ = ["Generation", "Reloading", "Sources"]
+__all__ = ["Generation", "Reloading"]
 
 LOOK_SECONDS = 0.5
 """How often files are looked at."""
 
-FILES_MAX = 2_000
-"""How many files of an app are looked at."""
+NOT_RELOADED = "not reloaded: what was there before is served"
 
 _log = logger("playhead.cli.reload")
 
 Generation = Callable[[App, App | None], AbstractAsyncContextManager[Mapping[str, Running]]]
 """Builds the services of an app, which follows another one or none; leaving it closes what they held."""
 
-Stamp = tuple[int, int]
-
-
-class Sources:
-    """The files that an app is made of: its own, and the modules that it imported from beside it."""
-
-    def __init__(self, reference: str) -> None:
-        self._reference = reference
-        self._stamps = self._look()
-
-    def changed(self) -> bool:
-        """Tell whether a file is not what it was when this last said so."""
-        before, self._stamps = self._stamps, self._look()
-        return before != self._stamps
-
-    def load(self) -> App:
-        """Load the app from its files as they are now. Raises `Misconfigured`; then what was loaded stays."""
-        known = self._modules()
-        for name, module in known.items():
-            del sys.modules[name]
-            with suppress(OSError, NotImplementedError):  # compiled code is told from its source by whole seconds
-                Path(importlib.util.cache_from_source(str(module.__file__))).unlink(missing_ok=True)
-        importlib.invalidate_caches()
-        try:
-            app = load_app(self._reference)
-            if not app.agents:
-                raise Misconfigured(f"{self._reference} defines no agent: make one with `Agent(…)`")
-        except BaseException:
-            for name in self._modules():
-                del sys.modules[name]
-            sys.modules.update(known)
-            raise
-        return app
-
-    def _look(self) -> dict[str, Stamp]:
-        stamps: dict[str, Stamp] = {}
-        files = {str(module.__file__) for module in self._modules().values()} | self._own()
-        for file in sorted(files)[:FILES_MAX]:
-            with suppress(OSError):
-                found = Path(file).stat()
-                stamps[file] = (found.st_mtime_ns, found.st_size)
-        return stamps
-
-    def _own(self) -> set[str]:
-        path = Path(self._reference.split(":")[0])
-        return {str(path.resolve())} if path.suffix == ".py" else set()
-
-    def _modules(self) -> dict[str, ModuleType]:
-        """Find the modules from the app's own folder. What is installed is nobody's to reload."""
-        folder = self._folder()
-        return {
-            name: module
-            for name, module in list(sys.modules.items())
-            if isinstance(file := getattr(module, "__file__", None), str)
-            and name != "__main__"
-            and folder is not None
-            and Path(file).is_relative_to(folder)
-            and "site-packages" not in Path(file).parts
-        }
-
-    def _folder(self) -> Path | None:
-        target = self._reference.split(":")[0]
-        if target.endswith(".py"):
-            return Path(target).resolve().parent
-        module = sys.modules.get(target.split(".")[0])
-        file = None if module is None else module.__file__
-        return None if file is None else Path(file).resolve().parent
-
 
 class Reloading:
     """Serves one generation of an app after the other."""
 
     def __init__(self, sources: Sources, app: App, generation: Generation, grace_seconds: float) -> None:
+        """Take an app as its sources are. `grace_seconds`: how long a generation has to end."""
         self.ready = asyncio.Event()
         self._sources = sources
         self._app = app
         self._generation = generation
         self._grace_seconds = grace_seconds
+        self._sound: App | None = None
+        """The last app that was ready."""
+        self._next: App | None = None
+        """What the app has become."""
 
     async def serve(self, stop: asyncio.Event) -> None:
-        """Serve until `stop`."""
+        """Serve until `stop`. Raises `Misconfigured` if the first generation cannot be served."""
         app, before = self._app, None
         while True:
-            async with self._generation(app, before) as services:
-                following = await self._until_changed(services, stop)
-            if following is None:
+            self._next = None
+            try:
+                async with self._generation(app, before) as services:
+                    await self._until_changed(app, services, stop)
+            except* Misconfigured as failures:
+                if stop.is_set() or self._following(app) is None:
+                    raise
+                said = NOT_RELOADED if self._next is None else "what was there before did not end well"
+                _log.error(said, reason="; ".join(_sentences(failures)))
+            following = self._following(app)
+            if stop.is_set() or following is None:
                 return
-            _tell(app, following)
             app, before = following, app
 
-    async def _until_changed(self, services: Mapping[str, Running], stop: asyncio.Event) -> App | None:
+    def _following(self, app: App) -> App | None:
+        """Say what is served after an app: what it has become, or, if it never was ready, the last that was."""
+        return self._next if self._next is not None or app is self._sound else self._sound
+
+    async def _until_changed(self, app: App, services: Mapping[str, Running], stop: asyncio.Event) -> None:
         """Serve a generation until there is another one to serve, or until `stop`."""
         ended = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            changing = group.create_task(self._changed(services))
-            stopping = group.create_task(stop.wait())
             named = {name: service.serve for name, service in services.items()}
             serving = group.create_task(serve(named, stop=ended, grace_seconds=self._grace_seconds))
-            await asyncio.wait({changing, stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
+            noting = group.create_task(self._note_ready(app, services))
+            looking, stopping = group.create_task(self._look()), group.create_task(stop.wait())
+            await asyncio.wait({looking, stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (noting, looking, stopping):
+                task.cancel()
             ended.set()
-            await serving
-            following = changing.result() if changing.done() and not stop.is_set() else None
-            changing.cancel()
-            stopping.cancel()
-        return following
 
-    async def _changed(self, services: Mapping[str, Running]) -> App:
-        """Wait until the app has changed, and can be loaded."""
+    async def _note_ready(self, app: App, services: Mapping[str, Running]) -> None:
         for service in services.values():
             await service.ready.wait()
+        if self._sound is not None and self._sound is not app:
+            _tell(self._sound, app)
+        self._sound = app
         self.ready.set()
-        while True:
+
+    async def _look(self) -> None:
+        """Wait until the app has changed, and can be loaded."""
+        while self._next is None:
             await asyncio.sleep(LOOK_SECONDS)
             if self._sources.changed():
                 try:
-                    app = self._sources.load()
+                    self._next = self._sources.load()
                 except Misconfigured as error:
-                    _log.error("not reloaded: what was there before is served", reason=str(error))
-                else:
-                    self._sources.changed()  # modules that it imports for the first time are no change
-                    return app
+                    _log.error(NOT_RELOADED, reason=str(error))
+
+
+def _sentences(failure: BaseException) -> list[str]:
+    if not isinstance(failure, BaseExceptionGroup):
+        return [str(failure)]
+    group = cast("BaseExceptionGroup[BaseException]", failure)
+    return [sentence for each in group.exceptions for sentence in _sentences(each)]
 
 
 def _tell(before: App, after: App) -> None:

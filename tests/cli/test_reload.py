@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 SECONDS_MAX = 40
 
@@ -33,6 +34,18 @@ SCENARIO = [
     {"when": "greet", "steps": [{"use": {"tool": "greet", "input": {"name": "Ada"}}}, {"say": "done"}]},
     {"when": "long", "steps": [{"delta_characters": 2}, {"say": "word " * 60}]},
 ]
+
+
+BAD_LIFESPAN = """
+from playhead import lifespan
+
+@lifespan()
+async def bank():
+    raise RuntimeError("no bank")
+    yield
+"""
+
+NOT_RELOADED = "not reloaded: what was there before is served"
 
 
 @dataclass
@@ -69,7 +82,7 @@ class Served:
         raise AssertionError("the stream ended")
 
     async def run(self, text: str) -> list[dict[str, Any]]:
-        return await self.until(await self.start(text), lambda events: events[-1].get("type") == "run_completed")
+        return await self.until(await self.start(text), completed)
 
 
 @asynccontextmanager
@@ -114,6 +127,16 @@ async def dev(folder: Path, *flags: str) -> AsyncGenerator[Served]:
             listening.cancel()
 
 
+async def began(folder: Path) -> None:
+    """Wait for a file that the app makes."""
+    while not (folder / "began").exists():  # noqa: ASYNC110 - another process makes it
+        await asyncio.sleep(0.01)
+
+
+def completed(events: list[dict[str, Any]]) -> bool:
+    return events[-1].get("type") == "run_completed"
+
+
 def outputs(events: list[dict[str, Any]]) -> list[Any]:
     return [event["output"] for event in events if event.get("type") == "tool_result"]
 
@@ -136,12 +159,95 @@ async def test_a_changed_module_beside_the_app_counts_too(tmp_path: Path):
 async def test_an_app_that_is_broken_changes_nothing_until_it_is_mended(tmp_path: Path):
     async with dev(tmp_path) as served:
         served.write(APP + "\nx = (\n")
-        why = await served.reloaded("not reloaded: what was there before is served")
+        why = await served.reloaded(NOT_RELOADED)
         assert "app.py is not Python: app.py:" in why["reason"]
         assert outputs(await served.run("greet")) == ["hello Ada"]
         served.write(APP.replace("GREETING}", "GREETING} dear"))
         await served.reloaded()
         assert outputs(await served.run("greet")) == ["hello dear Ada"]
+
+
+async def test_a_module_that_is_imported_for_the_first_time_can_be_mended_too(tmp_path: Path):
+    async with dev(tmp_path) as served:
+        served.write(APP + "\nimport added\n")
+        why = await served.reloaded(NOT_RELOADED)
+        assert "app.py:12: import added" in why["reason"]
+        served.write("x = (\n", "added.py")
+        why = await served.reloaded(NOT_RELOADED)
+        assert "added.py:1" in why["reason"]
+        served.write("x = 1\n", "added.py")
+        await served.reloaded()
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (APP.replace("@tool", '@tool(secrets=["env:NOBODY_SETS_THIS"])'), "env:NOBODY_SETS_THIS is not set"),
+        (APP.replace('Agent("helper"', 'Agent("helper", model="nobody:x"'), "no model provider is named 'nobody'"),
+        (APP + BAD_LIFESPAN, "RuntimeError: no bank"),
+    ],
+    ids=["secret", "provider", "lifespan"],
+)
+async def test_an_app_that_can_be_loaded_and_not_served_changes_nothing(tmp_path: Path, broken: str, reason: str):
+    async with dev(tmp_path) as served:
+        served.write(broken)
+        assert reason in (await served.reloaded(NOT_RELOADED))["reason"]
+        assert outputs(await served.run("greet")) == ["hello Ada"]
+        served.write(APP.replace("GREETING}", "GREETING} dear"))
+        await served.reloaded()
+        assert outputs(await served.run("greet")) == ["hello dear Ada"]
+
+
+async def test_what_the_old_app_does_at_its_end_does_not_stop_the_new_one(tmp_path: Path):
+    async with dev(tmp_path) as served:
+        served.write(APP + BAD_LIFESPAN.replace("raise", "yield 1\n    raise"))
+        await served.reloaded()
+        served.write(APP)
+        why = await served.reloaded("what was there before did not end well")
+        assert "failed after it yielded: RuntimeError: no bank" in why["reason"]
+        await served.reloaded()
+        assert outputs(await served.run("greet")) == ["hello Ada"]
+
+
+async def test_what_changes_while_the_app_is_loaded_is_seen_after_that(tmp_path: Path):
+    late = "import pathlib\npathlib.Path('began').touch()\n" + "import time\ntime.sleep(1)\n"
+    async with dev(tmp_path) as served:
+        served.write(APP + late)
+        await began(tmp_path)
+        served.write('GREETING = "hej"\n', "helping.py")
+        await served.reloaded()
+        await served.reloaded()
+        assert outputs(await served.run("greet")) == ["hej Ada"]
+
+
+async def test_the_catalogue_has_what_is_served_now(tmp_path: Path):
+    async with dev(tmp_path) as served:
+        other = APP.replace("Greet somebody.", "Greet a person.")
+        served.write(other.replace("greet(", "welcome(").replace("[greet]", "[welcome]"))
+        await served.reloaded()
+        tools = (await served.client.get("/v1/tools")).json()["tools"]
+        assert [(tool["name"], tool["description"]) for tool in tools] == [("welcome", "Greet a person.")]
+
+
+async def test_a_call_that_runs_may_finish_and_one_that_takes_too_long_is_run_by_the_new_code(tmp_path: Path):
+    slow = APP.replace("    return f", '    open("began", "a").close()\n    await asyncio.sleep(60)\n    return f')
+    async with dev(tmp_path) as served:
+        served.write("import asyncio\n" + slow.replace("(60)", "(1)"))
+        await served.reloaded()
+        session = await served.start("greet")
+        await began(tmp_path)
+        served.write("import asyncio\n" + slow)
+        await served.reloaded()
+        assert outputs(await served.until(session, completed)) == ["hello Ada"]
+        (tmp_path / "began").unlink()
+        session = await served.start("greet")
+        await began(tmp_path)
+        served.write('GREETING = "hej"\n', "helping.py")
+        served.write(APP)
+        await served.reloaded()
+        events = await served.until(session, completed)
+        assert outputs(events) == ["hej Ada"]
+        assert len([event for event in events if event.get("type") == "tool_call"]) == 1
 
 
 async def test_tools_and_pools_may_come_and_go(tmp_path: Path):
@@ -185,7 +291,7 @@ async def test_what_is_killed_after_a_reload_goes_on_at_the_next_start(tmp_path:
         served.process.kill()
         await served.process.wait()
     async with dev(tmp_path) as served:
-        events = await served.until(session, lambda events: events[-1].get("type") == "run_completed")
+        events = await served.until(session, completed)
         assert events[-1]["run_id"].startswith("run_")
 
 

@@ -23,7 +23,7 @@ async def until(stop: asyncio.Event, work: Coroutine[object, object, object]) ->
 
 @asynccontextmanager
 async def opened(lifespan: Lifespan) -> AsyncGenerator[object, None]:
-    """Open what the pool's tools share. Raises `Misconfigured` if that fails."""
+    """Open what the pool's tools share, and close it. Raises `Misconfigured` if that fails."""
     context = lifespan.open()
     try:
         resources = await context.__aenter__()
@@ -33,4 +33,8 @@ async def opened(lifespan: Lifespan) -> AsyncGenerator[object, None]:
     try:
         yield resources
     finally:
-        await context.__aexit__(None, None, None)
+        try:
+            await context.__aexit__(None, None, None)
+        except Exception as error:
+            why = f"the lifespan of pool {lifespan.pool} failed after it yielded: {type(error).__name__}: {error}"
+            raise Misconfigured(why) from error
