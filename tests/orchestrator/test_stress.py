@@ -222,8 +222,8 @@ class World:
             self.executed[call.call_id] += 1
         elif not call.reconcile:
             await self.report(call, ReportStarted(f"started:{worker}", *place, worker))
-        if self.happens(0.2):
-            return  # falls silent
+        if not call.reconcile and self.happens(0.2):
+            return  # falls silent; who only looks into a call is not watched: the queue delivers it again
         for number in range(self.chance.randrange(3)):
             await self.pause(0.05)
             await self.report(call, Heartbeat(*place, worker))
@@ -321,6 +321,22 @@ async def all_idle(world: World) -> None:
         await asyncio.sleep(0.05)
 
 
+async def all_agreed(world: World) -> None:
+    """Wait until whoever holds a session holds what its log says: who lost it lets go of it a little later."""
+
+    async def disagrees(session: SessionId, held: Session) -> bool:
+        state = empty(session)
+        for one in await read(world.stage, session):
+            state = fold(state, one)
+        return held != state
+
+    while True:
+        held = [one for service in world.alive for one in service.held.items()]
+        if not [session for session, state in held if await disagrees(session, state)]:
+            return
+        await asyncio.sleep(0.05)
+
+
 async def everything_sent(stage: Stage, topic: str) -> list[Command]:
     sent = list[Command]()
     async with aclosing(stage.queue.replay(topic)) as batches:
@@ -345,9 +361,7 @@ async def test_whatever_happens_every_request_ends_once_and_the_log_says_why(see
         async with asyncio.timeout(CALM_SECONDS):
             await all_answered(world)
             await all_idle(world)
-        held = dict[SessionId, Session]()
-        for service in world.alive:
-            held |= service.held
+            await all_agreed(world)
         for task in (working, listening, *living):
             task.cancel()
     assert asyncio.all_tasks() == before, "a task was left behind"
@@ -363,7 +377,6 @@ async def test_whatever_happens_every_request_ends_once_and_the_log_says_why(see
         assert pending(state) == ()
         told = Counter((*place_of(one.event), one.event.text) for one in events if isinstance(one.event, TextDelta))
         assert set(told.values()) <= {1}, "an attempt said something twice"
-        assert held.get(session, state) == state, "its owner held something else"
         made = {one.event.call_id: one.event for one in events if isinstance(one.event, ToolCall)}
         calls |= made.keys()
         ends = {one.event.call_id: one.event.status for one in events if isinstance(one.event, ToolResult)}
