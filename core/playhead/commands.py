@@ -157,10 +157,14 @@ class StopTool:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The worker that asked with `claim` (the id of its `ReportStarted`) may run the call, and no other that asked."""
+    """The worker that asked with `claim` (the id of its `ReportStarted`) may run the call, and no other that asked.
+
+    `asking` is the time of asking that this answers, so that a worker that slept knows an old answer from a new one.
+    """
 
     call_id: CallId
     claim: str
+    asking: int = 0
 
 
 # --- reports: agent.results, keyed by session ------------------------------------------------------------------------
@@ -169,7 +173,7 @@ class Grant:
 @dataclass(frozen=True, slots=True)
 class ReportStarted:
     """A worker began to run a call. With `claim` it has not yet: it waits until the owner grants it, on `pool`'s
-    control topic.
+    control topic; `asking` counts how often it has asked.
     """
 
     report_id: str
@@ -179,6 +183,7 @@ class ReportStarted:
     worker: str
     claim: bool = False
     pool: str = ""
+    asking: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,7 @@ class Acts:
         if call is None:
             reply = StopTool(asked.call_id, "nobody waits for the call any more")
         elif may_start(call, asked.report_id):
-            reply = Grant(asked.call_id, asked.report_id)
+            reply = Grant(asked.call_id, asked.report_id, asked.asking)
         elif call.is_lost or call.claim is None:
             # Not this worker's, or not any more. Whoever finds out what became of it goes on, and whoever is given it
             # later begins: so nobody is told to stop.

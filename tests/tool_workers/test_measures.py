@@ -257,7 +257,7 @@ async def test_a_worker_that_was_suspended_while_it_asked_does_not_heed_a_grant_
         asked = await shop.asked(call)
         time.sleep(0.6)  # noqa: ASYNC251 - the whole process is suspended, with a grant on its way
         await asyncio.sleep(0.1)  # the grant is heard a little after the worker has looked at its clock
-        await shop.grant(call, asked.report_id)
+        await shop.grant(call, asked.report_id, asking=asked.asking)
         await shop.asked(call, times=3)  # it has asked anew and heard nothing since
         assert till.paid == []
         await shop.grant(call, asked.report_id)

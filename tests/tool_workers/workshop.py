@@ -156,11 +156,15 @@ class Workshop:
 
         return claims(await self.reports(call, enough))[times - 1]
 
-    async def grant(self, call: RunTool, claim: str, pool: str = "default") -> None:
-        """Say who may run a call."""
-        await self.queue.publish(
-            self.topics.control(pool).name, call.call_id, self.codec.encode(Grant(call.call_id, claim))
-        )
+    async def grant(self, call: RunTool, claim: str, pool: str = "default", asking: int | None = None) -> None:
+        """Say who may run a call, in answer to what was asked last, or to the `asking`th time."""
+        if asking is None:
+            await self.asked(call)
+            async with aclosing(self.queue.replay(self.topics.results.name)) as batches:
+                said = [self.codec.command(message.value) async for messages in batches for message in messages]
+            asking = max((one.asking for one in claims(reports_of(call, said)) if one.report_id == claim), default=1)
+        granted = self.codec.encode(Grant(call.call_id, claim, asking))
+        await self.queue.publish(self.topics.control(pool).name, call.call_id, granted)
 
     async def late(self, call: RunTool) -> ReportResult:
         """Wait for what comes of a call after its end."""

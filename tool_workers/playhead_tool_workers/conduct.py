@@ -196,23 +196,20 @@ class Conductor:
         call.began = True  # who asks must see it through: a grant that nobody takes is a call that is lost
         call.claim = f"claim:{command.call_id}:{self._parts.entropy().hex()}"
         while True:
-            asked_at = time.monotonic()
+            call.asked_at.append(time.monotonic())
             call.verdict = asyncio.get_running_loop().create_future()
-            await reports.ask(call.claim)
+            await reports.ask(call.claim, len(call.asked_at))
             self._parts.reach("worker.asked")
             try:
                 async with asyncio.timeout(self._limits.ask_seconds):
-                    granted = await call.verdict
+                    asked_at = await call.verdict
             except TimeoutError:
-                call.verdict = None
-                if time.monotonic() - asked_at > self._limits.grant_seconds:
-                    # Suspended meanwhile: what is heard now may be an old grant, and the question already dropped.
-                    await asyncio.sleep(self._limits.ask_seconds)
                 continue
             finally:
                 call.verdict = None
-            if not granted:
+            if asked_at is None:
                 raise GivenUp
+            # Who was suspended since then may find that the call was given up meanwhile: it is asked for again.
             if time.monotonic() - asked_at <= self._limits.grant_seconds:
                 self._parts.reach("worker.granted")
                 return

@@ -111,11 +111,11 @@ class CallReports:
         call = self._command
         await self._surely(ReportStarted(self._id("started"), call.session, call.call_id, call.lease, self._worker))
 
-    async def ask(self, claim: str) -> None:
-        """Ask whether the call may run. However often it is asked, `claim` makes it one question."""
+    async def ask(self, claim: str, asking: int) -> None:
+        """Ask, for the `asking`th time, whether the call may run. However often, `claim` makes it one question."""
         call = self._command
-        asked = ReportStarted(claim, call.session, call.call_id, call.lease, self._worker, claim=True, pool=call.pool)
-        await self._surely(asked)
+        place = (call.session, call.call_id, call.lease)
+        await self._surely(ReportStarted(claim, *place, self._worker, claim=True, pool=call.pool, asking=asking))
 
     async def heartbeats(self, every_seconds: float) -> None:
         """Say again and again that the call still runs, until cancelled."""

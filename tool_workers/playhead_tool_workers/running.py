@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from playhead.commands import ReportPending, ReportQuestion, ReportResult, RunTool
+from playhead.commands import Grant, ReportPending, ReportQuestion, ReportResult, RunTool
 from playhead.events import Json
 from playhead.ids import CallId
 from playhead.queue import Message
@@ -44,8 +44,10 @@ class Call:
     """What came of it before its end was reported, and too late to be that."""
     turn: Ticket | None = None
     claim: str | None = None
-    verdict: asyncio.Future[bool] | None = field(default=None, repr=False)
-    """Whether the claim is granted, while that is waited for."""
+    asked_at: list[float] = field(default_factory=list[float])
+    """When it was asked for, each time, by the monotonic clock."""
+    verdict: asyncio.Future[float | None] | None = field(default=None, repr=False)
+    """While an answer is waited for: when that was asked which was granted, or `None` for a refusal."""
     task: asyncio.Task[None] | None = field(default=None, repr=False)
     """All that is done for it; cancelled, it leaves no report behind."""
     work: asyncio.Task[object] | None = field(default=None, repr=False)
@@ -54,16 +56,22 @@ class Call:
     def stop(self, reason: str) -> None:
         """Give the call up: its result will say so. One that was only asked for is not even mentioned again."""
         if self.verdict is not None:
-            self.decide(granted=False)
+            self._decide(None)
         elif self.stop_reason is None:
             self.stop_reason = reason
             if self.work is not None:
                 self.work.cancel()
 
-    def decide(self, *, granted: bool) -> None:
-        """Answer the question whether it may be run, if it was asked."""
+    def heed(self, grant: Grant) -> None:
+        """Take note of who may run it. An answer to nothing that was asked is none."""
+        if grant.claim != self.claim:
+            self._decide(None)
+        elif 0 < grant.asking <= len(self.asked_at):
+            self._decide(self.asked_at[grant.asking - 1])
+
+    def _decide(self, asked_at: float | None) -> None:
         if self.verdict is not None and not self.verdict.done():
-            self.verdict.set_result(granted)
+            self.verdict.set_result(asked_at)
 
     def drop(self) -> None:
         """Forget the call: somebody else will be given it."""
@@ -139,11 +147,11 @@ class Calls:
             if len(self._stopped) > self._limits.stopped_max:
                 self._stopped.popitem(last=False)
 
-    def grant(self, call_id: CallId, claim: str) -> None:
+    def grant(self, grant: Grant) -> None:
         """Take note of who may run a call: we, if the claim is ours."""
-        call = self._active.get(call_id)
+        call = self._active.get(grant.call_id)
         if call is not None:
-            call.decide(granted=call.claim == claim)
+            call.heed(grant)
 
     def drop_waiting(self) -> None:
         """Forget the calls that have not begun: they are delivered again, to somebody else."""

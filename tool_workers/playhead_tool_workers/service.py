@@ -171,7 +171,7 @@ class Worker:
         if isinstance(command, StopTool):
             self._calls.stop(command.call_id, command.reason)
         elif isinstance(command, Grant):
-            self._calls.grant(command.call_id, command.claim)
+            self._calls.grant(command)
 
     async def _consume(self, stop: asyncio.Event, group: asyncio.TaskGroup) -> None:
         topic = self._parts.topics.tools(self._crew.pool).name
