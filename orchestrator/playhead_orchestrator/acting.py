@@ -15,7 +15,7 @@ from typing import assert_never
 
 from playhead.accept import Head
 from playhead.commands import Grant, Heartbeat, ReportStarted, RunTool, StopTool
-from playhead.errors import PlayheadError, Unavailable
+from playhead.errors import PlayheadError, Superseded, Unavailable
 from playhead.events import Event, Failure, ToolResult
 from playhead.ids import CallId, SessionId
 from playhead.session import (
@@ -93,6 +93,7 @@ class Acts:
         self._matched: Session | None = None
         self._under_way: dict[Key, Callable[[], object]] = {}
         self._buried: set[CallId] = set()
+        self._behind: tuple[Head, float] | None = None
         self._watches: dict[CallId, Watch] = {}
 
     def match(self, before: Session, state: Session, events: Sequence[Event]) -> None:
@@ -234,13 +235,19 @@ class Acts:
 
     async def _fell_silent(self, watch: Watch) -> None:
         # Whoever slept through the loss of a session also finds its calls silent. Looking at the log first keeps such
-        # an owner from saying anything. An append of our own that is under way looks the same: then later.
+        # an owner from saying anything. An append of our own that is under way looks the same: then later. But the
+        # session may be ours again, from an owner that is no more: who is behind for long begins anew.
         try:
             end = await self._setting.parts.log.end(self._setting.session)
         except Unavailable:
             return
         head = self._head()
         if end.seq > head.seq or (end.seq == head.seq and end.hash != head.hash):
+            now = asyncio.get_running_loop().time()
+            if self._behind is None or self._behind[0] != head:
+                self._behind = (head, now)
+            elif now - self._behind[1] >= self._setting.parts.waits.silence:
+                raise Superseded(self._setting.session, end.seq)
             return
         log.warning("a call fell silent", session=self._setting.session, call=watch.call.call_id)
         await self._tell(FellSilent(watch.call.call_id))

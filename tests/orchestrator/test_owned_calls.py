@@ -6,11 +6,13 @@ import asyncio
 from dataclasses import replace
 
 from playhead import Agent, tool
+from playhead.codec import Context
 from playhead.commands import AnnounceTool, AnswerQuestion, CallTool, CancelRun, DeadLetter, Grant, RunTool, StopTool
 from playhead.events import (
     Budget,
     Event,
     Json,
+    OwnerChanged,
     RunFailed,
     Stamped,
     ToolCall,
@@ -271,6 +273,22 @@ async def test_nothing_is_to_be_heard_of_a_call_whose_result_comes_later() -> No
         assert log.ends_asked == asked, "somebody looked at the log because of the silence"
 
 
+async def test_an_owner_that_comes_into_its_session_again_sees_to_its_silent_calls() -> None:
+    # Its partition was away for less than it takes to let go, and whoever had it meanwhile is no more.
+    play = calling("read", waits=FAST)
+    async with play.orchestrator():
+        session, call = await first_call(play)
+        await play.report(Hand(call).begins("s"))
+        await play.until(session, "tool_started")
+        head = await play.log.end(session)
+        taken = play.codec.seal(head, (OwnerChanged(2, "another"),), Context(session, 2, None, 1))
+        await play.log.append(session, head, taken)
+        assert (await play.dispatched(2))[1].call_id == call.call_id
+        await play.report(Hand(call).ends("r"))
+        events = await play.until(session, "run_completed")
+    assert [one.event.owner for one in events if isinstance(one.event, OwnerChanged)] == ["first", "another", "first"]
+
+
 # --- results from outside, and questions -----------------------------------------------------------------------------
 
 
@@ -413,7 +431,6 @@ async def test_a_call_is_left_to_people_once() -> None:
 
 async def lose(play: Stage, session: SessionId, call: RunTool) -> None:
     """Write into the log that the call was handed out as often as it may be, as earlier owners would have."""
-    from playhead.codec import Context  # noqa: PLC0415
     from playhead.events import Failure  # noqa: PLC0415
 
     events = await play.until(session, "tool_retry")
