@@ -40,7 +40,7 @@ async def chart(metric: str) -> list[str | Image | File]:
 
 
 # begin: sandbox
-@tool(sandbox=Sandbox(memory_mb=256, cpu_seconds=5, read=[sys.prefix, sys.base_prefix]), timeout=20)
+@tool(sandbox=Sandbox(memory_mb=256, cpu_seconds=5), timeout=20)
 async def run_python(code: str, ctx: ToolContext) -> str:
     """Run a Python program and give what it prints."""
     ran = await ctx.run([sys.executable, "-I", "-c", code])

@@ -295,8 +295,11 @@ async def test_what_is_killed_after_a_reload_goes_on_at_the_next_start(tmp_path:
         assert events[-1]["run_id"].startswith("run_")
 
 
-async def test_without_reload_nothing_changes(tmp_path: Path):
-    async with dev(tmp_path, "--no-reload") as served:
+@pytest.mark.parametrize("how", ["flag", "variable"])
+async def test_without_reload_nothing_changes(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch):
+    if how == "variable":
+        monkeypatch.setenv("PLAYHEAD_RELOAD", "0")
+    async with dev(tmp_path, *(["--no-reload"] if how == "flag" else [])) as served:
         served.write(APP.replace("GREETING}", "GREETING} dear"))
         assert outputs(await served.run("greet")) == ["hello Ada"]
         assert outputs(await served.run("greet")) == ["hello Ada"]

@@ -8,10 +8,16 @@ from pathlib import Path
 
 import playhead
 import pytest
+from playhead.content import Completed
 from playhead.context import ToolContext
 from playhead.options import Limit, Sandbox
+from playhead.session import DELIVERIES_MAX, STARTS_MAX
 from playhead.telemetry import Telemetry
 from playhead.tools import ToolOptions
+from playhead_orchestrator.parts import Waits
+from playhead_tool_workers.confinement import Level
+from playhead_tool_workers.limits import WorkerLimits
+from playhead_tool_workers.output import PREVIEW_CHARS_MAX
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tools.md").read_text("utf-8")
@@ -23,9 +29,11 @@ def section(title: str) -> str:
     return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
-def rows(title: str) -> list[list[str]]:
-    lines = [line for line in section(title).splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines[1:]]
+def rows(title: str, first: str = "") -> list[list[str]]:
+    """Give the rows of a section's table, or of the one whose first heading it is."""
+    tables = re.findall(r"(?:^\|.*\n)+", section(title), re.M)
+    (table,) = [table for table in tables if table.startswith(f"| {first}")]
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.splitlines()[2:]]
 
 
 def test_every_block_of_python_says_where_it_is_from():
@@ -64,7 +72,43 @@ def test_every_public_name_is_spoken_of(name: str):
     assert re.search(rf"\b{name}\b", PAGE)
 
 
-def test_what_limits_and_sandboxes_can_say_is_spoken_of():
+def test_what_limits_can_say_is_shown():
     assert {"least", "most", "length", "deny"} == {field.name for field in fields(Limit)}
-    for field in ("network", "read", "write", "unconfined"):
-        assert field in {each.name for each in fields(Sandbox)} and field in section("Safety")
+    (shown,) = [text for _, part, text in EXCERPTS if part == "safety"]
+    assert all(f"{field.name}=" in shown for field in fields(Limit))
+
+
+def test_what_a_sandbox_can_say_is_in_its_table_with_its_defaults():
+    table = rows("Safety", "`Sandbox`")
+    told = {name.strip("` "): row[1].strip("`") for row in table for name in row[0].split(",")}
+    words: dict[object, str] = {(): "none", 256 * 1024: "256 KiB"}
+    assert told == {field.name: words.get(field.default, str(field.default)) for field in fields(Sandbox)}
+
+
+def test_the_levels_of_confinement_are_in_their_table_best_first():
+    assert [row[0].split("`")[1] for row in rows("Safety", "level")] == [level.value for level in Level]
+
+
+def test_what_a_command_gives_is_spoken_of():
+    assert all(f"`{field.name}`" in section("Safety") for field in fields(Completed))
+
+
+def test_the_bounds_on_the_page_are_those_of_the_code():
+    limits = WorkerLimits()
+    bounds = section("What bounds what")
+    for words in (
+        f"every {limits.heartbeat_seconds:g} s",
+        f"silent for {Waits().silence:g} s",
+        f"at most {DELIVERIES_MAX} times",
+        f"{STARTS_MAX} workers",
+        f"{limits.backlog_max:,} waiting calls",
+        f"more than {limits.old_seconds:g} s ago",
+        f"has {limits.cleanup_seconds:g} s to clean up",
+        f"{limits.leaked_max} of them",
+    ):
+        assert words in bounds
+    assert f"about {Waits().lost:g} s of silence" in PAGE
+    assert f"more than {limits.result_bytes_max // 1024} KiB" in PAGE
+    assert f"more than {limits.block_bytes_max // 1024} KiB" in PAGE
+    assert f"{limits.archived_bytes_max // 1024**2} MiB is the most" in PAGE
+    assert f"first {PREVIEW_CHARS_MAX:,} characters" in PAGE
