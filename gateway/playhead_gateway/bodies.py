@@ -24,6 +24,7 @@ __all__ = [
     "ResultBody",
     "SayBody",
     "StartBody",
+    "StreamBody",
     "TaskBody",
     "idempotency_key",
     "json_text",
@@ -101,6 +102,12 @@ class TaskBody(Body):
     agent: Name | None = None
     input: Content
     metadata: dict[str, Any] = {}
+
+
+class StreamBody(TaskBody):
+    """The same; `cancel_on_disconnect` has the run cancelled if the client leaves before its end."""
+
+    cancel_on_disconnect: bool = False
 
 
 class SayBody(Body):

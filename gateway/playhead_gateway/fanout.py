@@ -136,6 +136,19 @@ class Fanout:
             tail.viewers.discard(viewer)
             self._viewers -= 1
 
+    async def beyond(self, session: SessionId, cursor: Cursor) -> bool:
+        """Wait until there is something after a cursor (True), or nothing will come from here. Raises as `open`."""
+        opening = await self.open(session, cursor)
+        tail = opening.tail
+        self._viewers += 1
+        try:
+            with self._held(tail):
+                while tail.last_seq <= cursor.seq and not (tail.closed or tail.failure or self.draining):
+                    await tail.moved()
+            return tail.last_seq > cursor.seq
+        finally:
+            self._viewers -= 1
+
     @contextmanager
     def _held(self, tail: Tail) -> Generator[None, None, None]:
         """Keep a tail open. When nobody holds it any more it is closed after a while."""

@@ -198,10 +198,10 @@ class Intake:
         self._recent.add(f"answer:{session}:{question}")
         return False
 
-    async def cancel(self, session: SessionId, run: RunId | None, key: str | None) -> None:
+    async def cancel(self, session: SessionId, run: RunId | None, key: str | None, reason: str = "requested") -> None:
         """Ask for a run, or for all that is going or waiting, to be stopped. Raises `Unavailable`."""
         request = f"req_{digest('cancel', session, key or self._entropy())}"
-        await self._publish(CancelRun(request, session, run, "requested"))
+        await self._publish(CancelRun(request, session, run, reason))
 
     async def close(self, session: SessionId, key: str | None) -> None:
         """Ask for a session to be ended. Raises `Unavailable`."""

@@ -28,6 +28,8 @@ class Limits:
     page_events_max: int = 2_000
     page_scanned_max: int = 20_000
     """How many events one page with a filter looks at."""
+    wait_seconds_max: float = 60.0
+    """How long a page may be waited for. Proxies often give up on what is silent for a minute."""
     directory_page: int = 50
     directory_page_max: int = 500
     directory_max: int = 20_000

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from playhead_gateway.limits import Limits
+from playhead_gateway.pace import SPEED_MAX
 
 __all__ = [
     "AGENTS",
@@ -242,6 +243,10 @@ def event_parameters(limits: Limits) -> list[Schema]:
         _in_query("after", CURSOR),
         _in_query("limit", _up_to(limits.page_events_max, limits.page_events)),
         _in_query("types", types),
+        _in_query("deltas", {"type": "string", "enum": ["all", "final"]}),
+        _in_query("until", {"type": "string", "pattern": "^([0-9]{1,18}(-[0-9a-f]{8})?|run_[0-9a-z]{26})$"}),
+        _in_query("speed", {"type": "number", "exclusiveMinimum": 0, "maximum": SPEED_MAX}),
+        _in_query("wait", {"type": "number", "exclusiveMinimum": 0, "maximum": limits.wait_seconds_max}),
         LAST_EVENT_ID,
     ]
 

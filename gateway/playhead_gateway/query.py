@@ -5,17 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from playhead.ids import BEGINNING, Cursor, parse_cursor
+from playhead.errors import InvalidCursor
+from playhead.ids import BEGINNING, Cursor, RunId, parse_cursor
 from starlette.requests import Request
 
 from playhead_gateway.problems import Problem
 
-__all__ = ["choice", "cursor_of", "directory_cursor", "letter_cursor", "number", "trace_of", "types_of", "wants_stream"]
+__all__ = [
+    "choice",
+    "cursor_of",
+    "directory_cursor",
+    "fraction",
+    "letter_cursor",
+    "number",
+    "trace_of",
+    "types_of",
+    "until_of",
+    "wants_stream",
+]
 
 DIRECTORY_CURSOR = re.compile(r"-?[0-9]{1,18}-ses_[0-9a-z]{26}")
 LETTER = re.compile(r"([0-9]{1,9})-([0-9]{1,18})")
 TYPE = re.compile(r"[a-z][a-z_]{0,63}")
 TYPES_MAX = 64
+FRACTION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+RUN_ID = re.compile(r"run_[0-9a-z]{26}")
 TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -35,6 +49,29 @@ def types_of(request: Request) -> frozenset[str]:
     if len(named) > TYPES_MAX or not all(TYPE.fullmatch(name) for name in named):
         raise _invalid("types", f"up to {TYPES_MAX} names of event types, such as `text_delta,run_completed`")
     return named
+
+
+def fraction(request: Request, name: str, most: float) -> float | None:
+    """Read a number above 0 and up to `most`, or None if it is not there. Raises `Problem`."""
+    given = request.query_params.get(name)
+    if given is None:
+        return None
+    if not (FRACTION.fullmatch(given) and 0 < float(given) <= most):
+        raise _invalid(name, f"a number above 0 and up to {most:g}")
+    return float(given)
+
+
+def until_of(request: Request) -> Cursor | RunId | None:
+    """Read where a stream is to end: after an event, or with a run. Raises `Problem`."""
+    given = request.query_params.get("until")
+    if not given:
+        return None
+    if RUN_ID.fullmatch(given):
+        return RunId(given)
+    try:
+        return parse_cursor(given)
+    except InvalidCursor:
+        raise _invalid("until", "a cursor or a seq, or the id of a run") from None
 
 
 def number(request: Request, name: str, default: int, most: int) -> int:

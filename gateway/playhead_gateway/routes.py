@@ -18,6 +18,7 @@ from playhead_gateway.bodies import (
     CloseBody,
     SayBody,
     StartBody,
+    StreamBody,
     TaskBody,
     idempotency_key,
     json_text,
@@ -65,7 +66,7 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
     add("GET", "/v1/sessions/{session}/events", routes.events, events, parameters=of_events)
     add("POST", "/v1/sessions/{session}/cancel", routes.cancel, Answer(202, openapi.CANCELLED), body=CancelBody)
     add("POST", "/v1/sessions/{session}/close", routes.close, Answer(202, openapi.CLOSED), body=CloseBody)
-    add("POST", "/v1/stream", routes.stream, Answer(200, streams=True), body=TaskBody)
+    add("POST", "/v1/stream", routes.stream, Answer(200, streams=True), body=StreamBody)
     add("POST", "/v1/tasks", routes.start_task, Answer(202, openapi.TASK_STARTED), body=TaskBody)
     add("GET", "/v1/tasks/{session}", routes.task, Answer(200, openapi.TASK))
     add("GET", "/v1/agents", routes.agents, Answer(200, openapi.AGENTS))
@@ -160,11 +161,11 @@ class Routes:
 
     async def stream(self, request: Request) -> Response:
         """Begin a session with a message and answer with its stream."""
-        body = await read_body(request, TaskBody, self._limits)
+        body = await read_body(request, StreamBody, self._limits)
         if self._gateway.fanout.draining:
             raise Unavailable("this gateway is draining")  # nothing was begun, and no EventSource sends a POST
         started = await self._start(request, body)
-        return await stream_response(self._gateway, started, request)
+        return await stream_response(self._gateway, started, request, cancels=body.cancel_on_disconnect)
 
     async def start_task(self, request: Request) -> Response:
         """Begin a session with a message and answer with its name: fire and poll."""

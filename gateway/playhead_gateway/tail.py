@@ -62,6 +62,11 @@ class Viewer:
         self.gone = True
         self.wake()
 
+    @property
+    def now(self) -> float:
+        """The time of the event loop, in seconds."""
+        return self._loop.time()
+
     def silent_for(self) -> float:
         """Tell for how many seconds nothing was written."""
         return self._loop.time() - self._spoke_at
@@ -129,9 +134,13 @@ class Tail:
         for viewer in self.viewers:
             viewer.wake()
 
+    async def moved(self) -> None:
+        """Wait until there is news."""
+        await self._moved.wait()
+
     async def reach(self, seq: int) -> None:
         """Wait until the tail is settled and has come to `seq`. Raises what the tail failed with."""
         while self.failure is None and not (self.settled and self.ring.last >= seq):
-            await self._moved.wait()
+            await self.moved()
         if self.failure is not None:
             raise self.failure

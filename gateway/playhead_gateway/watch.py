@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+import asyncio
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 
 import orjson
 from playhead.errors import CursorConflict, CursorExpired, Unavailable
@@ -10,43 +13,78 @@ from playhead.ids import BEGINNING, Cursor, SessionId
 from starlette.requests import Request
 from starlette.responses import Response
 
-from playhead_gateway.fanout import SentAway
+from playhead_gateway.dialect import Dialect
+from playhead_gateway.fanout import Opening, SentAway
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.intake import Started
-from playhead_gateway.projections.sse import control_frame, event_of, prefix_of
-from playhead_gateway.query import cursor_of, number, types_of, wants_stream
-from playhead_gateway.stream import STREAM_HEADERS, EventStream, farewell
+from playhead_gateway.pace import SPEED_MAX, Pace
+from playhead_gateway.projections.native import EVERYTHING, STREAM_HEADERS, Choice, Native, farewell
+from playhead_gateway.projections.sse import control_frame, event_of
+from playhead_gateway.query import choice, cursor_of, fraction, number, types_of, until_of, wants_stream
+from playhead_gateway.stream import EventStream, StreamOptions, retry_ms
 
-__all__ = ["events_response", "stream_response"]
+__all__ = ["events_response", "stream_of", "stream_response"]
 
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What a client wants to see: of a session, after a cursor, and in a page at most `limit` events."""
+
+    session: SessionId
+    cursor: Cursor
+    wanted: Choice
+    limit: int = 0
+
+
 async def events_response(gateway: Gateway, session: SessionId, request: Request) -> Response:
     """Answer `GET …/events`. Raises what the log says of the session and the cursor."""
-    cursor, types = cursor_of(request), types_of(request)
-    wanted = tuple(prefix_of(name) for name in sorted(types))
+    cursor = cursor_of(request)
+    wanted = await _choice(gateway, session, request)
     if wants_stream(request):
-        return await _stream(gateway, session, cursor, wanted)
+        speed = fraction(request, "speed", SPEED_MAX)
+        options = StreamOptions(pace=None if speed is None else Pace(speed))
+        return await _stream(gateway, Asking(session, cursor, wanted), options)
     limit = number(request, "limit", gateway.limits.page_events, gateway.limits.page_events_max)
-    return await _page(gateway, session, cursor, wanted, limit)
+    wait = fraction(request, "wait", gateway.limits.wait_seconds_max)
+    return await _page_response(gateway, Asking(session, cursor, wanted, limit), wait or 0.0)
 
 
-async def stream_response(gateway: Gateway, started: Started, request: Request) -> Response:
-    """Answer `POST /v1/stream` with the stream of the session that it began."""
+async def stream_response(gateway: Gateway, started: Started, request: Request, *, cancels: bool) -> Response:
+    """Answer `POST /v1/stream` with the stream of the session that it began.
+
+    `cancels`: if the client leaves before the end of the run, the run is cancelled.
+    """
     cursor = cursor_of(request) if started.replayed else BEGINNING
-    response = await _stream(gateway, started.session, cursor, (), None if started.replayed else "running")
+    options = StreamOptions()
+    if cancels and started.message is not None:
+        run = started.message.run_id
+        options = StreamOptions(on_left=partial(gateway.intake.cancel, started.session, run, None, "disconnected"))
+    status = None if started.replayed else "running"
+    response = await _stream(gateway, Asking(started.session, cursor, EVERYTHING), options, status)
     response.headers["Content-Location"] = f"/v1/sessions/{started.session}/events"
     return response
 
 
-async def _stream(
-    gateway: Gateway, session: SessionId, cursor: Cursor, wanted: tuple[bytes, ...], status: str | None = None
+async def stream_of(
+    gateway: Gateway, session: SessionId, cursor: Cursor, dialect: Dialect, options: StreamOptions
 ) -> Response:
+    """Answer with a session's stream from a cursor on, in a dialect. Raises what the log says of both.
+
+    A gateway that can serve no stream now answers with the dialect's farewell alone.
+    """
+    opening = await _open(gateway, session, cursor)
+    if isinstance(opening, str):
+        return Response(dialect.farewell(opening), headers=dict(dialect.headers))
+    return EventStream(gateway.fanout, opening, dialect, gateway.telemetry, options)
+
+
+async def _open(gateway: Gateway, session: SessionId, cursor: Cursor) -> Opening | str:
+    """Find a viewer its place, or say why there is none now."""
     resumes = gateway.telemetry.stream_resumes
     try:
         opening = await gateway.fanout.open(session, cursor)
-        status = status or await gateway.status(opening)
     except CursorConflict:
         resumes.labels("conflict").inc()
         raise
@@ -57,48 +95,99 @@ async def _stream(
         # Not 503: on that an EventSource gives up for ever. An answer that is over at once, it asks for again.
         reason = error.reason if isinstance(error, SentAway) else "unavailable"
         gateway.telemetry.stream_dropped.labels(reason).inc()
-        return Response(farewell(session, reason, gateway.limits), headers=STREAM_HEADERS)
+        return reason
     if cursor.seq:
         resumes.labels("done" if opening.nothing_left else "resumed").inc()
-        if opening.nothing_left:
-            return Response(status_code=204, headers=NO_STORE)
+    return opening
+
+
+async def _stream(gateway: Gateway, asking: Asking, options: StreamOptions, status: str | None = None) -> Response:
+    session, cursor, wanted = asking.session, asking.cursor, asking.wanted
+    limits = gateway.limits
+    opening = await _open(gateway, session, cursor)
+    if isinstance(opening, str):
+        return Response(farewell(session, opening, retry_ms(limits)), headers=STREAM_HEADERS)
+    if cursor.seq and (opening.nothing_left or (wanted.until is not None and cursor.seq >= wanted.until)):
+        return Response(status_code=204, headers=NO_STORE)
     ready = control_frame(
         "ready",
         session,
-        retry_ms=gateway.limits.retry_ms,
-        status=status,
+        retry_ms=limits.retry_ms,
+        status=status or await gateway.status(opening),
         first_seq=cursor.seq + 1,
         last_seq=opening.tail.last_seq,
     )
-    return EventStream(gateway.fanout, opening, ready, wanted, gateway.telemetry)
+    dialect = Native(session, ready, wanted, partial(retry_ms, limits))
+    return EventStream(gateway.fanout, opening, dialect, gateway.telemetry, options)
 
 
-async def _page(
-    gateway: Gateway, session: SessionId, cursor: Cursor, wanted: tuple[bytes, ...], limit: int
-) -> Response:
-    """Give some events after a cursor, and the cursor for the next page: beyond all that was looked at."""
-    log, frame = gateway.parts.log, gateway.projection.frame
+async def _choice(gateway: Gateway, session: SessionId, request: Request) -> Choice:
+    deltas = choice(request, "deltas", ("all", "final"))
+    named = Choice.of(types_of(request), deltas=deltas != "final")
+    match until_of(request):
+        case None:
+            return named
+        case Cursor() as cursor:
+            return Choice(named.only, named.never, until=cursor.seq)
+        case run:
+            folded = await gateway.folded(session)
+            # One that is over already may have ended before the cursor: then nothing that comes ends the stream.
+            last = folded.head.seq if run in folded.state.runs else None
+            return Choice(named.only, named.never, until=last, until_run=run)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a page has. `after` is where the next one starts: beyond all that was looked at."""
+
+    events: list[bytes]
+    after: Cursor
+    last_seq: int
+
+
+async def _page_response(gateway: Gateway, asking: Asking, wait: float) -> Response:
+    """Give some events after a cursor; where there are none, those that come within `wait` seconds."""
+    found = await _page(gateway, asking)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(wait):
+            while wait and not found.events and await _more_comes(gateway, asking, found):
+                found = await _page(gateway, replace(asking, cursor=found.after))
+    body = b'{"events":[%b],"next_after":%b,"last_seq":%d}' % (
+        b",".join(found.events),
+        orjson.dumps(str(found.after)),
+        found.last_seq,
+    )
+    return Response(body, headers=NO_STORE, media_type="application/json")
+
+
+async def _more_comes(gateway: Gateway, asking: Asking, found: Found) -> bool:
+    if asking.wanted.until is not None and found.after.seq >= asking.wanted.until:
+        return False
+    try:
+        return await gateway.fanout.beyond(asking.session, found.after)
+    except SentAway as away:
+        raise Unavailable(str(away)) from None
+
+
+async def _page(gateway: Gateway, asking: Asking) -> Found:
+    log, frame, wanted = gateway.parts.log, gateway.projection.frame, asking.wanted
     events: list[bytes] = []
-    scanned, after, last_seq = 0, cursor, cursor.seq
+    scanned, after, last_seq = 0, asking.cursor, asking.cursor.seq
     full = False
-    async with aclosing(log.read(session, cursor)) as pages:
+    async with aclosing(log.read(asking.session, asking.cursor)) as pages:
         async for page in pages:
             for record in page.records:
                 shown = frame(record)
-                if shown and (not wanted or shown.startswith(wanted)):
+                if wanted.shows(shown):
                     events.append(event_of(shown))
                 after, scanned = record.cursor, scanned + 1
-                full = len(events) >= limit or scanned >= gateway.limits.page_scanned_max
+                full = len(events) >= asking.limit or scanned >= gateway.limits.page_scanned_max
+                full = full or wanted.ends_with(shown)
                 if full:
                     break
             if full:
                 break
             after, last_seq = page.head.cursor, page.head.seq
     if full:
-        last_seq = (await log.end(session)).seq
-    body = b'{"events":[%b],"next_after":%b,"last_seq":%d}' % (
-        b",".join(events),
-        orjson.dumps(str(after)),
-        last_seq,
-    )
-    return Response(body, headers=NO_STORE, media_type="application/json")
+        last_seq = (await log.end(asking.session)).seq
+    return Found(events, after, last_seq)
