@@ -15,6 +15,7 @@ from playhead.events import Failure, Json
 from playhead.ids import CallId, MessageId, RunId, Seq, SessionId
 
 __all__ = [
+    "Access",
     "AnnounceAgent",
     "AnnounceBreaker",
     "AnnounceTool",
@@ -62,7 +63,10 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class StartSession:
-    """Begin a session, perhaps with its first message. No `agent` means the deployment's default one."""
+    """Begin a session, perhaps with its first message. No `agent` means the deployment's default one.
+
+    `tenant` is whose it is, as the gateway found out who asks; None where there are no tenants.
+    """
 
     request_id: str
     session: SessionId
@@ -70,6 +74,7 @@ class StartSession:
     metadata: Json
     message: Say | None = None
     trace: str | None = None
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,7 @@ class CallTool:
     input: Json
     metadata: Json = Json("{}")
     trace: str | None = None
+    tenant: str | None = None
 
 
 # --- calls: agent.tools.<pool> and agent.control.<pool>, keyed by call -----------------------------------------------
@@ -351,6 +357,25 @@ class ListSession:
     last_seq: Seq
     epoch: int
     metadata: Json = Json("{}")
+    tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who asked what of a session, or of the deployment where `session` is None, and whether it was allowed.
+
+    `action` is the method and the route; `principal` is a name, never a credential. `at` in microseconds since the
+    epoch.
+    """
+
+    at: int
+    principal: str
+    tenant: str | None
+    action: str
+    session: SessionId | None
+    allowed: bool
+    reason: str | None = None
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,6 +422,7 @@ Command = (
     | AnnounceBreaker
     | AnnounceAgent
     | ListSession
+    | Access
     | DeadLetter
     | LetterHandled
 )

@@ -141,6 +141,7 @@ class SessionStarted:
     metadata: Json
     forked_from: str | None = None
     budget: Budget = Budget()
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ __all__ = [
     "SessionId",
     "call_id",
     "digest",
+    "is_session_id",
     "message_id",
     "parse_cursor",
     "parse_session_id",
@@ -74,6 +75,11 @@ def call_id(session: SessionId, run: RunId, step: int, index: int) -> CallId:
     Attempts do not enter: whichever attempt is accepted, its first call is the same call.
     """
     return CallId(f"call_{digest('call', session, run, str(step), str(index))}")
+
+
+def is_session_id(text: str) -> bool:
+    """Tell whether a text has the form of a session id."""
+    return SESSION_ID.fullmatch(text) is not None
 
 
 def parse_session_id(text: str) -> SessionId:

@@ -73,6 +73,11 @@ class Topics:
         """What could not be handled, keyed by the topic it came from."""
         return TopicSpec(f"{self.prefix}.deadletter", 1, kept_hours=720)
 
+    @property
+    def audit(self) -> TopicSpec:
+        """Who asked what of which session, and whether it was allowed, keyed by session."""
+        return TopicSpec(f"{self.prefix}.audit", 1, kept_hours=8784)
+
     def tools(self, pool: str) -> TopicSpec:
         """A pool's calls, keyed by call."""
         return TopicSpec(f"{self.prefix}.tools.{pool}", self.pool_partitions)
@@ -88,7 +93,7 @@ class Topics:
     @property
     def fixed(self) -> tuple[TopicSpec, ...]:
         """The topics that every deployment has, whatever its pools."""
-        return (self.requests, self.results, self.sessions, self.catalog, self.deadletter)
+        return (self.requests, self.results, self.sessions, self.catalog, self.deadletter, self.audit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from playhead_gateway import openapi
 from playhead_gateway.answers import Add, json_answer, replay
 from playhead_gateway.bodies import AnswerBody, ResultBody, idempotency_key, json_text, read_body
+from playhead_gateway.entry import principal_of
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.intake import NewAnswer
 from playhead_gateway.openapi import Answer
@@ -35,9 +36,18 @@ def add_call_routes(add: Add, gateway: Gateway) -> None:
     routes = CallRoutes(gateway)
     delivered = Answer(202, openapi.DELIVERED)
     result = "/v1/calls/{call_id}/result"
-    add("POST", result, routes.result, delivered, body=ResultBody, has_key=False, dependencies=[Security(TICKET)])
+    add(
+        "POST",
+        result,
+        routes.result,
+        delivered,
+        body=ResultBody,
+        has_key=False,
+        dependencies=[Security(TICKET)],
+        scope=None,
+    )
     answer = "/v1/sessions/{session}/answers/{question_id}"
-    add("POST", answer, routes.answer, Answer(202, openapi.ANSWERED), body=AnswerBody)
+    add("POST", answer, routes.answer, Answer(202, openapi.ANSWERED), body=AnswerBody, scope="sessions:write")
 
 
 class CallRoutes:
@@ -65,7 +75,7 @@ class CallRoutes:
         session, key = parse_session_id(str(request.path_params["session"])), idempotency_key(request)
         body = await read_body(request, AnswerBody, self._limits)
         content = json_text(body.content, "an answer", self._limits.content_bytes_max)
-        given = NewAnswer(str(request.path_params["question_id"]), content)
+        given = NewAnswer(str(request.path_params["question_id"]), content, principal_of(request).name)
         state = (await self._gateway.folded(session)).state
         found = await self._gateway.questions.all(session)
         replayed = await self._gateway.intake.answer(state, given, key, found)

@@ -85,14 +85,25 @@ class Catalog:
         """Give the directory's line on a session."""
         return self._sessions.get(session)
 
-    def page(self, *, status: str | None, agent: str | None, limit: int, after: str | None) -> DirectoryPage:
-        """List sessions, newest first, past the cursor that an earlier page gave: `<created_at>-<session>`."""
+    def page(
+        self,
+        *,
+        status: str | None,
+        agent: str | None,
+        limit: int,
+        after: str | None,
+        sees: Callable[[str | None], bool] = lambda _: True,
+    ) -> DirectoryPage:
+        """List sessions, newest first, past the cursor that an earlier page gave: `<created_at>-<session>`.
+
+        `sees` tells whether the sessions of a tenant are to be listed.
+        """
         if self._ordered is None:
             self._ordered = sorted(self._sessions.values(), key=_age)
         start = 0 if after is None else bisect_right(self._ordered, _age_of(after), key=_age)
         found: list[ListSession] = []
         for line in self._ordered[start:]:
-            if status in (None, line.status) and agent in (None, line.agent):
+            if status in (None, line.status) and agent in (None, line.agent) and sees(line.tenant):
                 if len(found) == limit:
                     return DirectoryPage(tuple(found), f"{found[-1].created_at}-{found[-1].session}")
                 found.append(line)

@@ -68,7 +68,7 @@ class Fanout:
         self.limits = limits
         self.frame = frame
         self.draining = False
-        self._codec = codec
+        self.codec = codec
         self._tails: dict[SessionId, Tail] = {}
         self._tasks: dict[Tail, asyncio.Task[None]] = {}
         self._lingering: dict[Tail, asyncio.TimerHandle] = {}
@@ -232,7 +232,7 @@ class Fanout:
     async def _read(self, tail: Tail, start: Cursor) -> None:
         async with aclosing(self.log.read(tail.session, start, follow=True)) as pages:
             async for page in pages:
-                tail.take(page, self._codec, self._allowance())
+                tail.take(page, self.codec, self._allowance())
                 if tail.closed and tail.settled:
                     return
 

@@ -11,18 +11,22 @@ from dataclasses import dataclass, field
 from playhead.accept import genesis
 from playhead.archive import Archive
 from playhead.codec import Codec
+from playhead.commands import Access, AnnounceAgent, AnnounceTool
 from playhead.errors import UnknownSession
-from playhead.ids import SessionId
+from playhead.ids import SessionId, is_session_id, parse_session_id
 from playhead.log import SessionLog
 from playhead.queue import Queue, Topics
 from playhead.session import empty
 from playhead.telemetry import Telemetry
+from starlette.requests import HTTPConnection
 
 from playhead_gateway.catalog import Catalog
 from playhead_gateway.deliveries import Deliveries
+from playhead_gateway.entry import Authenticate, Entry, Tenants, principal_of
 from playhead_gateway.fanout import Fanout, Opening
 from playhead_gateway.intake import Intake, Publisher
 from playhead_gateway.limits import Limits
+from playhead_gateway.principal import Principal
 from playhead_gateway.problems import Problem
 from playhead_gateway.projections.sse import Projection
 from playhead_gateway.questions import Questions
@@ -37,7 +41,7 @@ class GatewayParts:
     """What the composition root hands down. `clock` gives microseconds since the epoch, `entropy` 16 random bytes.
 
     `lease_key` is that of the orchestrators; without it no result is taken from outside. `archive` has the outputs that
-    were too large for events.
+    were too large for events. `authenticate` finds out who asks; without it nobody is asked.
     """
 
     log: SessionLog
@@ -50,6 +54,7 @@ class GatewayParts:
     limits: Limits = field(default_factory=Limits)
     lease_key: bytes | None = None
     archive: Archive | None = None
+    authenticate: Authenticate | None = None
 
 
 class Gateway:
@@ -68,6 +73,8 @@ class Gateway:
         self.intake = Intake(parts.log, publish, parts.entropy, parts.limits)
         self.deliveries = Deliveries(parts.queue, parts.topics.results.name, parts.codec, parts.lease_key)
         self.redrive = Redrive(parts.queue, parts.topics, parts.codec, parts.clock, parts.limits)
+        self.tenants = Tenants(parts.log, self.fanout, self.catalog, parts.limits)
+        self.entry = Entry(self.tenants, parts.authenticate, self._record, parts.clock)
         self._agents: OrderedDict[SessionId, str | None] = OrderedDict()
 
     @asynccontextmanager
@@ -125,12 +132,41 @@ class Gateway:
             return line.status
         return (await self.states.at_end(tail.session)).state.status
 
-    def check_agent(self, agent: str | None) -> None:
-        """Refuse an agent that nobody serves, as far as is known. Raises `Problem`."""
-        known = [one.name for one in self.catalog.agents]
-        if agent is not None and known and agent not in known:
-            detail = f"no agent is named {agent!r}; there are: {', '.join(known)}"
+    def agents_for(self, principal: Principal) -> list[AnnounceAgent]:
+        """List the agents that somebody may use."""
+        return [agent for agent in self.catalog.agents if principal.may_use_agent(agent.name)]
+
+    def tools_for(self, principal: Principal) -> list[AnnounceTool]:
+        """List the tools that somebody may use."""
+        return [tool for tool in self.catalog.tools if principal.may_use_pool(tool.pool)]
+
+    def check_agent(self, principal: Principal, agent: str | None) -> None:
+        """Refuse an agent that nobody serves, as far as is known, or that is not for who asks. Raises `Problem`."""
+        known = [one.name for one in self.agents_for(principal)]
+        named = self.catalog.default_agent if agent is None else agent
+        if named is None or named in known:
+            return
+        if (agent is not None and self.catalog.agents) or not principal.may_use_agent(named):
+            detail = f"no agent is named {named!r}; there are: {', '.join(known) or 'none'}"
             raise Problem(422, "unknown-agent", detail, agents=known)
+
+    async def new_session(self, principal: Principal, key: str | None) -> SessionId:
+        """Make the session that an idempotency key of somebody's tenant names, or a new one. Raises `Unavailable`."""
+        session = await self.intake.create(key, principal.tenant)
+        self.tenants.note(session, principal.tenant)
+        return session
+
+    async def named_session(self, connection: HTTPConnection, kind: str, name: str) -> SessionId:
+        """Give the session that a client of another protocol calls by a name of its own, made if there is none.
+
+        The id of a session is its own name. Raises `UnknownSession`, `Unavailable`.
+        """
+        if is_session_id(name):
+            session = parse_session_id(name)
+            await self.entry.enter(connection, session)
+            await self.parts.log.end(session)
+            return session
+        return await self.new_session(principal_of(connection), f"{kind} {name}")
 
     def remember_agent(self, session: SessionId, agent: str | None) -> str | None:
         """Note which agent a new session is to have, until its log says so, and give its name if it is known."""
@@ -138,6 +174,10 @@ class Gateway:
         if len(self._agents) > self.limits.recent_max:
             self._agents.popitem(last=False)
         return self._agents[session]
+
+    async def _record(self, access: Access) -> None:
+        value = self.parts.codec.encode(access)
+        await self.parts.queue.publish(self.parts.topics.audit.name, access.session or "", value)
 
     def agent_of(self, session: SessionId) -> str | None:
         """Give the agent of a session that was begun here and whose log is still empty."""

@@ -29,9 +29,6 @@ from playhead_gateway.questions import Found
 
 __all__ = ["Asked", "Intake", "NewAnswer", "NewCall", "NewSession", "Started"]
 
-ANYBODY = "user"
-"""Who answers: there is no authentication yet."""
-
 Mode = Literal["queue", "interrupt", "reject"]
 
 
@@ -42,6 +39,7 @@ class NewSession:
     agent: str | None
     content: Json | None
     metadata: Json
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +49,7 @@ class NewCall:
     name: str
     input: Json
     metadata: Json
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,7 @@ class NewAnswer:
 
     question: str
     content: Json
+    by: str = "user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +107,12 @@ class Intake:
         self._entropy = entropy
         self._recent = Recent(limits.recent_max)
 
-    async def create(self, key: str | None) -> SessionId:
-        """Make the session that a key names, or a new one."""
+    async def create(self, key: str | None, tenant: str | None = None) -> SessionId:
+        """Make the session that a tenant's key names, or a new one. The same key names another for each tenant."""
         if key is None:
             return await self._log.create()
-        return await self._log.create(session_id(sha256(key.encode()).digest()[:16]))
+        name = key.encode() if tenant is None else orjson.dumps([tenant, key])
+        return await self._log.create(session_id(sha256(name).digest()[:16]))
 
     async def start(self, state: Session, new: NewSession, key: str | None, trace: str | None) -> Started:
         """Begin a session that `create` made; `state` is what its log shows. Raises `Problem`, `Unavailable`."""
@@ -129,7 +130,7 @@ class Intake:
         say = None if new.content is None else Say(message, session, message, run, new.content, trace=trace)
         # A session is begun once, so its id is enough to name the request that begins it.
         request = f"req_{digest('start', session)}"
-        await self._publish(StartSession(request, session, new.agent, new.metadata, say, trace))
+        await self._publish(StartSession(request, session, new.agent, new.metadata, say, trace, new.tenant))
         self._recent.add(session, *parts)
         return Started(session, None if say is None else Asked(run, message))
 
@@ -147,7 +148,7 @@ class Intake:
         if not same:
             request = f"req_{digest('call', session)}"
             await self._publish(
-                CallTool(request, session, message, run, new.name, new.input, new.metadata, trace=trace)
+                CallTool(request, session, message, run, new.name, new.input, new.metadata, trace, new.tenant)
             )
             self._recent.add(session, *parts)
         return Asked(run, message, replayed=bool(same))
@@ -193,7 +194,7 @@ class Intake:
         if not is_open or self._recent.same(f"answer:{session}:{question}") is not None:
             why = "is answered" if is_open or question in found.answered else "ended unanswered: nobody waits for it"
             raise Problem(409, "question-closed", f"{question} {why}")
-        await self._publish(AnswerQuestion(request, session, question, given.content, ANYBODY))
+        await self._publish(AnswerQuestion(request, session, question, given.content, given.by))
         self._recent.add(request, given.content)
         self._recent.add(f"answer:{session}:{question}")
         return False

@@ -22,12 +22,12 @@ def add_letter_routes(add: Add, gateway: Gateway) -> None:
     """Add the routes of dead letters."""
     routes = LetterRoutes(gateway)
     of_letters, raw = openapi.letter_parameters(gateway.limits), openapi.RAW
-    add("GET", "/v1/deadletters", routes.letters, Answer(200, openapi.LETTERS), parameters=of_letters)
-    add("GET", "/v1/deadletters/{letter}", routes.letter, Answer(200, openapi.LETTER))
+    add("GET", "/v1/deadletters", routes.letters, Answer(200, openapi.LETTERS), parameters=of_letters, scope="admin")
+    add("GET", "/v1/deadletters/{letter}", routes.letter, Answer(200, openapi.LETTER), scope="admin")
     handled = Answer(202, openapi.HANDLED)
     retry, drop = "/v1/deadletters/{letter}/retry", "/v1/deadletters/{letter}/drop"
-    add("POST", retry, routes.retry, handled, body=CloseBody, parameters=[raw], has_key=False)
-    add("POST", drop, routes.drop, handled, body=CloseBody, has_key=False)
+    add("POST", retry, routes.retry, handled, body=CloseBody, parameters=[raw], has_key=False, scope="admin")
+    add("POST", drop, routes.drop, handled, body=CloseBody, has_key=False, scope="admin")
 
 
 class LetterRoutes:

@@ -39,4 +39,4 @@ def add_output_routes(add: Add, gateway: Gateway) -> None:
         headers = HEADERS | {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(data, 200, headers, "application/octet-stream")
 
-    add("GET", "/v1/sessions/{session}/outputs/{name}", output, Answer(200, is_bytes=True))
+    add("GET", "/v1/sessions/{session}/outputs/{name}", output, Answer(200, is_bytes=True), scope="sessions:read")

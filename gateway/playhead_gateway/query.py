@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from playhead.errors import InvalidCursor
 from playhead.ids import BEGINNING, Cursor, RunId, parse_cursor
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from playhead_gateway.problems import Problem
 
@@ -116,7 +116,7 @@ def wants_stream(request: Request) -> bool:
     return "text/event-stream" in request.headers.get("accept", "").lower()
 
 
-def trace_of(request: Request) -> str | None:
+def trace_of(request: HTTPConnection) -> str | None:
     """Read the W3C `traceparent`. One that is malformed is ignored, as the specification has it."""
     given = request.headers.get("traceparent", "")
     return given if TRACEPARENT.fullmatch(given) else None

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from playhead_gateway import openapi
-from playhead_gateway.answers import Endpoint, json_answer, replay
+from playhead_gateway.answers import Endpoint, guarded, json_answer, replay
 from playhead_gateway.bodies import (
     CancelBody,
     CloseBody,
@@ -25,11 +25,13 @@ from playhead_gateway.bodies import (
     read_body,
 )
 from playhead_gateway.call_routes import add_call_routes
+from playhead_gateway.entry import principal_of
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.intake import NewSession, Started
 from playhead_gateway.letter_routes import add_letter_routes
 from playhead_gateway.openapi import Answer, operation
 from playhead_gateway.outputs import add_output_routes
+from playhead_gateway.principal import Scope
 from playhead_gateway.query import choice, directory_cursor, number, trace_of
 from playhead_gateway.tool_routes import add_tool_routes
 from playhead_gateway.views import (
@@ -44,6 +46,9 @@ from playhead_gateway.watch import events_response, stream_response
 
 __all__ = ["add_routes"]
 
+READ: Scope = "sessions:read"
+WRITE: Scope = "sessions:write"
+
 STATUSES = ("idle", "running", "waiting", "closed")
 
 
@@ -51,25 +56,35 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
     """Add the routes of a gateway to an application."""
     routes = Routes(gateway)
 
-    def add(method: str, path: str, endpoint: Endpoint, answer: Answer, **described: Any) -> None:
+    def add(
+        method: str, path: str, endpoint: Endpoint, answer: Answer, *, scope: Scope | None, **described: Any
+    ) -> None:
         dependencies = described.pop("dependencies", None)
         shown = operation(path, answer, **described)
-        app.add_api_route(path, endpoint, methods=[method], response_model=None, dependencies=dependencies, **shown)
+        entering = guarded(gateway.entry, scope, f"{method} {path}", endpoint)
+        app.add_api_route(path, entering, methods=[method], response_model=None, dependencies=dependencies, **shown)
 
     limits = gateway.limits
     of_events, of_directory = openapi.event_parameters(limits), openapi.directory_parameters(limits)
-    add("POST", "/v1/sessions", routes.start, Answer(201, openapi.STARTED), body=StartBody)
-    add("GET", "/v1/sessions", routes.directory, Answer(200, openapi.DIRECTORY), parameters=of_directory)
-    add("GET", "/v1/sessions/{session}", routes.session, Answer(200, openapi.SESSION))
-    add("POST", "/v1/sessions/{session}/messages", routes.say, Answer(202, openapi.ASKED), body=SayBody)
+    add("POST", "/v1/sessions", routes.start, Answer(201, openapi.STARTED), body=StartBody, scope=WRITE)
+    add("GET", "/v1/sessions", routes.directory, Answer(200, openapi.DIRECTORY), parameters=of_directory, scope=READ)
+    add("GET", "/v1/sessions/{session}", routes.session, Answer(200, openapi.SESSION), scope=READ)
+    add("POST", "/v1/sessions/{session}/messages", routes.say, Answer(202, openapi.ASKED), body=SayBody, scope=WRITE)
     events = Answer(200, openapi.EVENTS, streams=True, is_empty_at_end=True)
-    add("GET", "/v1/sessions/{session}/events", routes.events, events, parameters=of_events)
-    add("POST", "/v1/sessions/{session}/cancel", routes.cancel, Answer(202, openapi.CANCELLED), body=CancelBody)
-    add("POST", "/v1/sessions/{session}/close", routes.close, Answer(202, openapi.CLOSED), body=CloseBody)
-    add("POST", "/v1/stream", routes.stream, Answer(200, streams=True), body=StreamBody)
-    add("POST", "/v1/tasks", routes.start_task, Answer(202, openapi.TASK_STARTED), body=TaskBody)
-    add("GET", "/v1/tasks/{session}", routes.task, Answer(200, openapi.TASK))
-    add("GET", "/v1/agents", routes.agents, Answer(200, openapi.AGENTS))
+    add("GET", "/v1/sessions/{session}/events", routes.events, events, parameters=of_events, scope=READ)
+    add(
+        "POST",
+        "/v1/sessions/{session}/cancel",
+        routes.cancel,
+        Answer(202, openapi.CANCELLED),
+        body=CancelBody,
+        scope=WRITE,
+    )
+    add("POST", "/v1/sessions/{session}/close", routes.close, Answer(202, openapi.CLOSED), body=CloseBody, scope=WRITE)
+    add("POST", "/v1/stream", routes.stream, Answer(200, streams=True), body=StreamBody, scope=WRITE)
+    add("POST", "/v1/tasks", routes.start_task, Answer(202, openapi.TASK_STARTED), body=TaskBody, scope=WRITE)
+    add("GET", "/v1/tasks/{session}", routes.task, Answer(200, openapi.TASK), scope=READ)
+    add("GET", "/v1/agents", routes.agents, Answer(200, openapi.AGENTS), scope=READ)
     add_call_routes(add, gateway)
     add_tool_routes(add, gateway)
     add_letter_routes(add, gateway)
@@ -79,7 +94,8 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
         ("POST", "/agent/task", routes.start_task),
         ("GET", "/agent/task/{session}", routes.task),
     ):
-        app.add_api_route(alias, endpoint, methods=[method], response_model=None, include_in_schema=False)
+        entering = guarded(gateway.entry, WRITE if method == "POST" else READ, f"{method} {alias}", endpoint)
+        app.add_api_route(alias, entering, methods=[method], response_model=None, include_in_schema=False)
 
 
 class Routes:
@@ -107,7 +123,9 @@ class Routes:
 
     async def directory(self, request: Request) -> Response:
         """List sessions, newest first."""
+        principal = principal_of(request)
         page = self._gateway.catalog.page(
+            sees=principal.sees,
             status=choice(request, "status", STATUSES),
             agent=request.query_params.get("agent"),
             limit=number(request, "limit", self._limits.directory_page, self._limits.directory_page_max),
@@ -183,19 +201,21 @@ class Routes:
         folded = await self._gateway.folded(_session(request))
         return json_answer(task_view(folded.state))
 
-    async def agents(self, _: Request) -> Response:
+    async def agents(self, request: Request) -> Response:
         """List the agents that orchestrators announced."""
-        return json_answer({"agents": [agent_view(agent) for agent in self._gateway.catalog.agents]})
+        agents = self._gateway.agents_for(principal_of(request))
+        return json_answer({"agents": [agent_view(agent) for agent in agents]})
 
     async def _start(self, request: Request, body: StartBody | TaskBody) -> Started:
         key = idempotency_key(request)
         limits = self._limits
         content = None if body.input is None else json_text(body.input, "a message", limits.content_bytes_max)
         metadata = json_text(body.metadata, "metadata", limits.metadata_bytes_max)
-        self._gateway.check_agent(body.agent)
-        session = await self._gateway.intake.create(key)
+        principal = principal_of(request)
+        self._gateway.check_agent(principal, body.agent)
+        session = await self._gateway.new_session(principal, key)
         state = empty(session) if key is None else (await self._gateway.began(session)).state
-        new = NewSession(body.agent, content, metadata)
+        new = NewSession(body.agent, content, metadata, principal.tenant)
         started = await self._gateway.intake.start(state, new, key, trace_of(request))
         if not started.replayed:
             self._gateway.remember_agent(session, body.agent)

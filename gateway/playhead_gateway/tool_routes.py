@@ -10,6 +10,7 @@ from starlette.responses import Response
 from playhead_gateway import openapi
 from playhead_gateway.answers import Add, json_answer, replay
 from playhead_gateway.bodies import CallBody, idempotency_key, json_text, read_body
+from playhead_gateway.entry import principal_of
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.intake import NewCall
 from playhead_gateway.openapi import Answer
@@ -26,9 +27,16 @@ NAMES_SHOWN_MAX = 100
 def add_tool_routes(add: Add, gateway: Gateway) -> None:
     """Add the routes of tools."""
     routes = ToolRoutes(gateway)
-    add("GET", "/v1/tools", routes.tools, Answer(200, openapi.TOOLS))
-    add("GET", "/v1/tools/{tool}", routes.tool, Answer(200, openapi.TOOL))
-    add("POST", "/v1/tools/{tool}/calls", routes.call, Answer(202, openapi.CALLED), body=CallBody)
+    add("GET", "/v1/tools", routes.tools, Answer(200, openapi.TOOLS), scope="sessions:read")
+    add("GET", "/v1/tools/{tool}", routes.tool, Answer(200, openapi.TOOL), scope="sessions:read")
+    add(
+        "POST",
+        "/v1/tools/{tool}/calls",
+        routes.call,
+        Answer(202, openapi.CALLED),
+        body=CallBody,
+        scope="sessions:write",
+    )
 
 
 class ToolRoutes:
@@ -38,9 +46,10 @@ class ToolRoutes:
         self._gateway = gateway
         self._limits = gateway.limits
 
-    async def tools(self, _: Request) -> Response:
+    async def tools(self, request: Request) -> Response:
         """List the tools that workers announced."""
-        return json_answer({"tools": [self._view(tool) for tool in self._gateway.catalog.tools]})
+        tools = self._gateway.tools_for(principal_of(request))
+        return json_answer({"tools": [self._view(tool) for tool in tools]})
 
     async def tool(self, request: Request) -> Response:
         """Show one tool."""
@@ -51,8 +60,10 @@ class ToolRoutes:
         key, tool, limits = idempotency_key(request), self._find(request), self._limits
         body = await read_body(request, CallBody, limits)
         given = json_text(body.input, "an input", limits.content_bytes_max)
-        new = NewCall(tool.name, given, json_text(body.metadata, "metadata", limits.metadata_bytes_max))
-        session = await self._gateway.intake.create(key)
+        metadata = json_text(body.metadata, "metadata", limits.metadata_bytes_max)
+        principal = principal_of(request)
+        new = NewCall(tool.name, given, metadata, principal.tenant)
+        session = await self._gateway.new_session(principal, key)
         state = empty(session) if key is None else (await self._gateway.began(session)).state
         called = await self._gateway.intake.call(state, new, key, trace_of(request))
         headers = replay(called.replayed) | {"Location": f"/v1/sessions/{session}"}
@@ -60,7 +71,7 @@ class ToolRoutes:
 
     def _find(self, request: Request) -> AnnounceTool:
         """Find a tool by its name; where several pools have it, that of the first, which is also who gets calls."""
-        name, tools = str(request.path_params["tool"]), self._gateway.catalog.tools
+        name, tools = str(request.path_params["tool"]), self._gateway.tools_for(principal_of(request))
         found = next((tool for tool in tools if tool.name == name), None)
         if found is None:
             known = sorted({tool.name for tool in tools})[:NAMES_SHOWN_MAX]

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from playhead_gateway.dialect import Dialect
+from playhead_gateway.entry import expiry_of, principal_of
 from playhead_gateway.fanout import Opening, SentAway
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.intake import Started
@@ -44,7 +45,8 @@ async def events_response(gateway: Gateway, session: SessionId, request: Request
     wanted = await _choice(gateway, session, request)
     if wants_stream(request):
         speed = fraction(request, "speed", SPEED_MAX)
-        options = StreamOptions(pace=None if speed is None else Pace(speed))
+        pace = None if speed is None else Pace(speed)
+        options = StreamOptions(pace=pace, expires_at=expiry_of(principal_of(request)))
         return await _stream(gateway, Asking(session, cursor, wanted), options)
     limit = number(request, "limit", gateway.limits.page_events, gateway.limits.page_events_max)
     wait = fraction(request, "wait", gateway.limits.wait_seconds_max)
@@ -57,10 +59,10 @@ async def stream_response(gateway: Gateway, started: Started, request: Request, 
     `cancels`: if the client leaves before the end of the run, the run is cancelled.
     """
     cursor = cursor_of(request) if started.replayed else BEGINNING
-    options = StreamOptions()
+    options = StreamOptions(expires_at=expiry_of(principal_of(request)))
     if cancels and started.message is not None:
         run = started.message.run_id
-        options = StreamOptions(on_left=partial(gateway.intake.cancel, started.session, run, None, "disconnected"))
+        options = replace(options, on_left=partial(gateway.intake.cancel, started.session, run, None, "disconnected"))
     status = None if started.replayed else "running"
     response = await _stream(gateway, Asking(started.session, cursor, EVERYTHING), options, status)
     response.headers["Content-Location"] = f"/v1/sessions/{started.session}/events"

@@ -41,6 +41,7 @@ class Listing:
             last_seq=head.seq,
             epoch=state.epoch,
             metadata=state.metadata,
+            tenant=state.tenant,
         )
 
     async def say(self, state: Session, line: ListSession) -> None:

@@ -139,11 +139,14 @@ def _asked(plan: Plan, asked: Asked) -> None:
 def _begin(plan: Plan, asked: Asked) -> None:
     request, agent = asked.request, asked.agent
     named = request.agent if isinstance(request, StartSession) else None
-    metadata = request.metadata if isinstance(request, StartSession | CallTool) else Json("{}")
+    metadata, tenant = Json("{}"), None
+    if isinstance(request, StartSession | CallTool):
+        metadata, tenant = request.metadata, request.tenant
     if agent is None or isinstance(request, CallTool):
-        plan.add(SessionStarted(named or "", "", "", metadata))
+        begun = SessionStarted(named or "", "", "", metadata, tenant=tenant)
     else:
-        plan.add(SessionStarted(agent.name, agent.version, agent.model, metadata, None, agent.budget))
+        begun = SessionStarted(agent.name, agent.version, agent.model, metadata, None, agent.budget, tenant)
+    plan.add(begun)
     plan.add(OwnerChanged(1, asked.owner))
 
 

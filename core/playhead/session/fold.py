@@ -120,6 +120,7 @@ def _changed(session: Session, event: Changing, at: int, cause: str | None) -> S
                 agent_version=event.agent_version,
                 model=event.model,
                 metadata=event.metadata,
+                tenant=event.tenant,
                 budget=event.budget,
                 created_at=at,
             )

@@ -156,6 +156,7 @@ class Session:
     agent_version: str = ""
     model: str = ""
     metadata: Json = Json("{}")
+    tenant: str | None = None
     budget: Budget = Budget()
     epoch: int = 0
     owner: str | None = None
