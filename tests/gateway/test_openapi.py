@@ -31,7 +31,9 @@ LETTER = DeadLetter("agent.requests", 0, 0, "key", b"noise", "it is noise", 1)
 ASKED = QuestionAsked(RUN, 1, 1, "q_1", Json('"Sure?"'))
 CALL_SECONDS = 5.0
 
-DOCUMENT = create_app(World(MemorySessionLog(), MemoryQueue()).parts()).openapi()
+LIMITS: dict[str, Any] = {"wait_seconds_max": 1.0}
+
+DOCUMENT = create_app(World(MemorySessionLog(), MemoryQueue()).parts(**LIMITS)).openapi()
 
 
 def document(*modes: schemathesis.GenerationMode) -> Any:  # Any, here and below: schemathesis types itself in part
@@ -72,7 +74,7 @@ def reached() -> Generator[Reached, None, None]:
         closed = await world.session_with(STARTED, OWNED, ASKED, CLOSED)
         stop = asyncio.Event()
         stopping.append((asyncio.get_running_loop(), stop))
-        async with serving(world.parts()) as served:
+        async with serving(world.parts(**LIMITS)) as served:
             found.append(Reached(f"http://{served.address}", (talking, closed)))
             ready.set()
             await stop.wait()
