@@ -16,6 +16,11 @@ class Dialect(Protocol):
     """One client's protocol, for the length of one stream."""
 
     @property
+    def protocol(self) -> str:
+        """The name of the protocol in metrics, such as `sse` or `agui`."""
+        ...
+
+    @property
     def headers(self) -> Mapping[str, str]:
         """The headers of the response."""
         ...

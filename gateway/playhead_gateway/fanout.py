@@ -9,8 +9,8 @@ It knows sessions, positions and viewers. It does not know HTTP.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
-from contextlib import aclosing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, aclosing, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -125,15 +125,18 @@ class Fanout:
         raise Unavailable(f"{session} could not be opened")
 
     @contextmanager
-    def attach(self, tail: Tail, viewer: Viewer) -> Generator[None, None, None]:
+    def attach(self, viewer: Viewer, tails: Sequence[Tail]) -> Generator[None, None, None]:
         """Count a viewer in while its stream is open."""
         self._viewers += 1
-        tail.viewers.add(viewer)
         try:
-            with self._held(tail):
+            with ExitStack() as held:
+                for tail in tails:
+                    held.enter_context(self._held(tail))
+                    tail.viewers.add(viewer)
                 yield
         finally:
-            tail.viewers.discard(viewer)
+            for tail in tails:
+                tail.viewers.discard(viewer)
             self._viewers -= 1
 
     async def beyond(self, session: SessionId, cursor: Cursor) -> bool:

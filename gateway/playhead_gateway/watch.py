@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,21 +23,28 @@ from playhead_gateway.pace import SPEED_MAX, Pace
 from playhead_gateway.projections.native import EVERYTHING, STREAM_HEADERS, Choice, Native, farewell
 from playhead_gateway.projections.sse import control_frame, event_of
 from playhead_gateway.query import choice, cursor_of, fraction, number, types_of, until_of, wants_stream
-from playhead_gateway.stream import EventStream, StreamOptions, retry_ms
+from playhead_gateway.speech import Manner, SessionSpeech
+from playhead_gateway.stream import EventStream, retry_ms
 
 __all__ = ["events_response", "stream_of", "stream_response"]
+
+OnLeft = Callable[[], Awaitable[None]]
 
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Vary": "Accept"}
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What a client wants to see: of a session, after a cursor, and in a page at most `limit` events."""
+    """What a client wants to see: of a session, after a cursor, and in a page at most `limit` events.
+
+    `status` is the session's, where it is known.
+    """
 
     session: SessionId
     cursor: Cursor
     wanted: Choice
     limit: int = 0
+    status: str | None = None
 
 
 async def events_response(gateway: Gateway, session: SessionId, request: Request) -> Response:
@@ -46,8 +54,8 @@ async def events_response(gateway: Gateway, session: SessionId, request: Request
     if wants_stream(request):
         speed = fraction(request, "speed", SPEED_MAX)
         pace = None if speed is None else Pace(speed)
-        options = StreamOptions(pace=pace, expires_at=expiry_of(principal_of(request)))
-        return await _stream(gateway, Asking(session, cursor, wanted), options)
+        manner = Manner(pace, expiry_of(principal_of(request)))
+        return await _stream(gateway, Asking(session, cursor, wanted), manner)
     limit = number(request, "limit", gateway.limits.page_events, gateway.limits.page_events_max)
     wait = fraction(request, "wait", gateway.limits.wait_seconds_max)
     return await _page_response(gateway, Asking(session, cursor, wanted, limit), wait or 0.0)
@@ -59,18 +67,18 @@ async def stream_response(gateway: Gateway, started: Started, request: Request, 
     `cancels`: if the client leaves before the end of the run, the run is cancelled.
     """
     cursor = cursor_of(request) if started.replayed else BEGINNING
-    options = StreamOptions(expires_at=expiry_of(principal_of(request)))
+    manner = Manner(expires_at=expiry_of(principal_of(request)))
+    on_left: OnLeft | None = None
     if cancels and started.message is not None:
-        run = started.message.run_id
-        options = replace(options, on_left=partial(gateway.intake.cancel, started.session, run, None, "disconnected"))
-    status = None if started.replayed else "running"
-    response = await _stream(gateway, Asking(started.session, cursor, EVERYTHING), options, status)
+        on_left = partial(gateway.intake.cancel, started.session, started.message.run_id, None, "disconnected")
+    asking = Asking(started.session, cursor, EVERYTHING, status=None if started.replayed else "running")
+    response = await _stream(gateway, asking, manner, on_left)
     response.headers["Content-Location"] = f"/v1/sessions/{started.session}/events"
     return response
 
 
 async def stream_of(
-    gateway: Gateway, session: SessionId, cursor: Cursor, dialect: Dialect, options: StreamOptions
+    gateway: Gateway, session: SessionId, cursor: Cursor, dialect: Dialect, request: Request
 ) -> Response:
     """Answer with a session's stream from a cursor on, in a dialect. Raises what the log says of both.
 
@@ -79,7 +87,9 @@ async def stream_of(
     opening = await _open(gateway, session, cursor)
     if isinstance(opening, str):
         return Response(dialect.farewell(opening), headers=dict(dialect.headers))
-    return EventStream(gateway.fanout, opening, dialect, gateway.telemetry, options)
+    manner = Manner(expires_at=expiry_of(principal_of(request)))
+    speech = SessionSpeech(gateway.fanout, opening, dialect, manner)
+    return EventStream(gateway.fanout, speech, gateway.telemetry)
 
 
 async def _open(gateway: Gateway, session: SessionId, cursor: Cursor) -> Opening | str:
@@ -103,7 +113,7 @@ async def _open(gateway: Gateway, session: SessionId, cursor: Cursor) -> Opening
     return opening
 
 
-async def _stream(gateway: Gateway, asking: Asking, options: StreamOptions, status: str | None = None) -> Response:
+async def _stream(gateway: Gateway, asking: Asking, manner: Manner, on_left: OnLeft | None = None) -> Response:
     session, cursor, wanted = asking.session, asking.cursor, asking.wanted
     limits = gateway.limits
     opening = await _open(gateway, session, cursor)
@@ -115,12 +125,13 @@ async def _stream(gateway: Gateway, asking: Asking, options: StreamOptions, stat
         "ready",
         session,
         retry_ms=limits.retry_ms,
-        status=status or await gateway.status(opening),
+        status=asking.status or await gateway.status(opening),
         first_seq=cursor.seq + 1,
         last_seq=opening.tail.last_seq,
     )
     dialect = Native(session, ready, wanted, partial(retry_ms, limits))
-    return EventStream(gateway.fanout, opening, dialect, gateway.telemetry, options)
+    speech = SessionSpeech(gateway.fanout, opening, dialect, manner)
+    return EventStream(gateway.fanout, speech, gateway.telemetry, on_left=on_left)
 
 
 async def _choice(gateway: Gateway, session: SessionId, request: Request) -> Choice:

@@ -67,6 +67,7 @@ EVERYTHING = Choice()
 class Native:
     """Says a session as it is. `ready` is its first frame; `retry_ms` chooses when one that is sent away comes back."""
 
+    protocol = "sse"
     headers = STREAM_HEADERS
     heartbeat = HEARTBEAT
 
