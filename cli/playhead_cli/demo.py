@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import tempfile
 import time
 from collections import Counter
@@ -17,13 +16,12 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+from playhead.client import Client, Dropped, Ended, Event, Opened, Patience, Session
 from playhead.errors import PlayheadError, Unavailable
 
 from playhead_cli.child import Child, start_dev
-from playhead_cli.client import Gateway, open_gateway
-from playhead_cli.render import Renderer
+from playhead_cli.render import Object, Renderer
 from playhead_cli.terminal import Terminal
-from playhead_cli.watch import Dropped, Ended, Opened, Patience, Told, watch
 
 __all__ = ["demo", "evidence"]
 
@@ -85,26 +83,25 @@ class _Demo:
         self._say("$ playhead dev    one process; its log is a SQLite file")
         self._child = await start_dev(self._data, 0, self._variables)
         try:
-            async with open_gateway(self._child.url) as gateway:
+            async with Client(self._child.url) as client:
                 self._say(f'$ playhead send "{QUESTION}"')
-                made = await gateway.post("/v1/sessions", {"input": QUESTION}, key="demo")
-                session = str(made["id"])
-                seen = await self._view(gateway, session)
-                for line in evidence(seen, await _stored(gateway, session)):
+                session = await client.start(input=QUESTION, key="demo")
+                seen = await self._view(session)
+                for line in evidence(seen, await _stored(client, session.id)):
                     self._terminal.line(f"✓ {line}", "tool")
         finally:
             await self._child.stop()
 
-    async def _view(self, gateway: Gateway, session: str) -> list[Told]:
-        seen: list[Told] = []
+    async def _view(self, session: Session) -> list[Event]:
+        seen: list[Event] = []
         patience = Patience(first_seconds=0.1, most_seconds=0.3)
-        async with aclosing(watch(gateway.http, session, patience=patience, chance=random.random)) as stream:
+        async with aclosing(session.watch(patience=patience)) as stream:
             async for one in stream:
                 match one:
-                    case Told():
+                    case Event():
                         seen.append(one)
-                        self._terminal.show(self._renderer.feed(one.event))
-                        if one.event["type"] in RUN_ENDS:
+                        self._terminal.show(self._renderer.feed(one.data))
+                        if one.type in RUN_ENDS:
                             break
                         if self._killed_at is None and _is_in_the_middle(seen):
                             await self._kill()
@@ -130,33 +127,33 @@ class _Demo:
         self._terminal.line(text, "note")
 
 
-def _is_in_the_middle(seen: Sequence[Told]) -> bool:
+def _is_in_the_middle(seen: Sequence[Event]) -> bool:
     """Tell whether the answer that follows the tools has begun, and is not over."""
-    kinds = [one.event["type"] for one in seen]
+    kinds = [one.type for one in seen]
     if "tool_result" not in kinds:
         return False
     after = kinds[len(kinds) - kinds[::-1].index("tool_result") :]
     return after.count("text_delta") >= DELTAS_BEFORE_THE_KILL
 
 
-async def _stored(gateway: Gateway, session: str) -> list[dict[str, Any]]:
+async def _stored(client: Client, session: str) -> list[dict[str, Any]]:
     """Read the whole log, page by page."""
     events: list[dict[str, Any]] = []
     after = "0"
     while True:
-        page = await gateway.get(f"/v1/sessions/{session}/events", {"after": after, "limit": PAGE_EVENTS})
+        page = await client.get(f"/v1/sessions/{session}/events", {"after": after, "limit": PAGE_EVENTS})
         events += page["events"]
         after = str(page["next_after"])
         if not page["events"] or events[-1]["seq"] >= page["last_seq"]:
             return events
 
 
-def evidence(seen: Sequence[Told], stored: Sequence[dict[str, Any]]) -> list[str]:
+def evidence(seen: Sequence[Event], stored: Sequence[Object]) -> list[str]:
     """Check that what was seen is what is stored, each event once, and that the crash cost nothing that was said.
 
     Pure. Raises `PlayheadError` with the first thing that is not so.
     """
-    told = [one.event for one in seen]
+    told = [one.data for one in seen]
     seqs = [event["seq"] for event in told]
     _must(
         seqs == list(range(1, len(seqs) + 1)), f"the viewer saw the events {seqs}, which are not 1, 2, 3, … each once"

@@ -11,11 +11,11 @@ from contextlib import aclosing
 from typing import Any, cast
 from urllib.parse import quote
 
-from playhead_cli.client import open_gateway
-from playhead_cli.render import WORKED, Event, clean
+from playhead.client import Client, Event
+
+from playhead_cli.render import WORKED, Object, clean
 from playhead_cli.talk import RUN_ENDS, Follow
 from playhead_cli.terminal import Terminal
-from playhead_cli.watch import Told
 
 __all__ = ["answer", "call_tool", "list_tools", "object_of", "show_members", "show_tool", "value_of"]
 
@@ -36,21 +36,21 @@ def object_of(text: str) -> dict[str, Any] | None:
 
 async def answer(url: str, terminal: Terminal, session: str, question: str, content: Any) -> int:
     """Answer a question that a call asked."""
-    async with open_gateway(url) as gateway:
+    async with Client(url) as client:
         path = f"/v1/sessions/{session}/answers/{quote(question, safe='')}"
-        await gateway.post(path, {"content": content}, key=uuid.uuid4().hex)
+        await client.post(path, {"content": content}, key=uuid.uuid4().hex)
     terminal.note(f"answered {question}; see what comes of it with: playhead tail {session}")
     return 0
 
 
 async def list_tools(url: str, terminal: Terminal, *, as_json: bool) -> int:
     """List the tools that workers announced."""
-    async with open_gateway(url) as gateway:
-        page = await gateway.get("/v1/tools")
+    async with Client(url) as client:
+        page = await client.get("/v1/tools")
     if as_json:
         terminal.line(json.dumps(page, ensure_ascii=False))
         return 0
-    tools: list[Event] = page.get("tools", [])
+    tools: list[Object] = page.get("tools", [])
     if not tools:
         terminal.note("no worker has announced a tool: start one with `playhead dev` or `playhead worker`")
         return 0
@@ -67,8 +67,8 @@ async def list_tools(url: str, terminal: Terminal, *, as_json: bool) -> int:
 
 async def show_tool(url: str, terminal: Terminal, name: str, *, as_json: bool) -> int:
     """Show all that was announced of a tool."""
-    async with open_gateway(url) as gateway:
-        tool = await gateway.get(f"/v1/tools/{quote(name, safe='')}")
+    async with Client(url) as client:
+        tool = await client.get(f"/v1/tools/{quote(name, safe='')}")
     if as_json:
         terminal.line(json.dumps(tool, ensure_ascii=False))
         return 0
@@ -76,7 +76,7 @@ async def show_tool(url: str, terminal: Terminal, name: str, *, as_json: bool) -
     return 0
 
 
-def show_members(terminal: Terminal, shown: Event) -> None:
+def show_members(terminal: Terminal, shown: Object) -> None:
     """Show an object, a line a member."""
     for member, value in shown.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -85,15 +85,15 @@ def show_members(terminal: Terminal, shown: Event) -> None:
 
 async def call_tool(url: str, follow: Follow, name: str, given: dict[str, Any], *, out: Terminal) -> int:
     """Call a tool by hand: `follow` shows what happens, `out` is given the result. Returns 1 if it did not work."""
-    async with open_gateway(url) as gateway:
-        called = await gateway.post(f"/v1/tools/{quote(name, safe='')}/calls", {"input": given}, key=uuid.uuid4().hex)
+    async with Client(url) as client:
+        called = await client.post(f"/v1/tools/{quote(name, safe='')}/calls", {"input": given}, key=uuid.uuid4().hex)
         follow.session = str(called["id"])
-        result: Event | None = None
-        async with aclosing(follow.events(gateway)) as stream:
+        result: Object | None = None
+        async with aclosing(follow.events(client)) as stream:
             async for seen in stream:
-                if isinstance(seen, Told) and seen.event["type"] == "tool_result":
-                    result = seen.event
-                if isinstance(seen, Told) and seen.event["type"] in RUN_ENDS:
+                if isinstance(seen, Event) and seen.type == "tool_result":
+                    result = seen.data
+                if isinstance(seen, Event) and seen.type in RUN_ENDS:
                     break
         follow.end()
     if result is None:
@@ -102,7 +102,7 @@ async def call_tool(url: str, follow: Follow, name: str, given: dict[str, Any], 
     return 0 if result["status"] in WORKED else 1
 
 
-def _show_result(out: Terminal, follow: Follow, result: Event) -> None:
+def _show_result(out: Terminal, follow: Follow, result: Object) -> None:
     output = result["output"]
     if follow.as_json:
         told = {name: result[name] for name in ("call_id", "status", "output", "elapsed_ms", "cached")}
@@ -113,6 +113,6 @@ def _show_result(out: Terminal, follow: Follow, result: Event) -> None:
         out.line(clean(json.dumps(output, ensure_ascii=False, indent=2)))
 
 
-def _breaker(tool: Event) -> str:
+def _breaker(tool: Object) -> str:
     breaker = tool.get("breaker")
     return "-" if breaker is None else str(breaker["state"])

@@ -13,7 +13,8 @@ from contextlib import aclosing
 from typing import Literal
 from urllib.parse import quote
 
-from playhead_cli.client import Gateway, Refused, open_gateway
+from playhead.client import Client, Refused
+
 from playhead_cli.hand import show_members
 from playhead_cli.render import Event, clean, compact
 from playhead_cli.talk import when
@@ -31,8 +32,8 @@ ERROR_CHARACTERS_MAX = 80
 
 async def list_letters(url: str, terminal: Terminal, params: dict[str, str | int], *, as_json: bool) -> int:
     """List dead letters, newest first."""
-    async with open_gateway(url) as gateway:
-        page = await gateway.get(URL, params)
+    async with Client(url) as client:
+        page = await client.get(URL, params)
     if as_json:
         terminal.line(json.dumps(page, ensure_ascii=False))
         return 0
@@ -55,8 +56,8 @@ async def list_letters(url: str, terminal: Terminal, params: dict[str, str | int
 
 async def show_letter(url: str, terminal: Terminal, name: str, *, as_json: bool) -> int:
     """Show one dead letter."""
-    async with open_gateway(url) as gateway:
-        letter = await gateway.get(f"{URL}/{quote(name, safe='')}")
+    async with Client(url) as client:
+        letter = await client.get(f"{URL}/{quote(name, safe='')}")
     if as_json:
         terminal.line(json.dumps(letter, ensure_ascii=False))
     else:
@@ -69,12 +70,12 @@ async def handle(
 ) -> int:
     """Send letters again or leave them be; without any named, all that are new. Returns 1 if one was refused."""
     code, count = 0, 0
-    async with open_gateway(url) as gateway, aclosing(_named(gateway, names)) as wanted:
+    async with Client(url) as client, aclosing(_named(client, names)) as wanted:
         async for name in wanted:
             count += 1
             query = "?raw=true" if raw and how == "retry" else ""
             try:
-                done = await gateway.post(f"{URL}/{quote(name, safe='')}/{how}{query}", {}, key=uuid.uuid4().hex)
+                done = await client.post(f"{URL}/{quote(name, safe='')}/{how}{query}", {}, key=uuid.uuid4().hex)
             except Refused as refused:
                 terminal.note(clean(str(refused)))
                 code = 1
@@ -85,13 +86,13 @@ async def handle(
     return code
 
 
-async def _named(gateway: Gateway, names: Sequence[str]) -> AsyncGenerator[str, None]:
+async def _named(client: Client, names: Sequence[str]) -> AsyncGenerator[str, None]:
     """Yield the letters that are meant: page by page, since a letter that is dealt with is new no more."""
     for name in names:
         yield name
     params: dict[str, str | int] = {"state": "new", "limit": PAGE}
     while not names:
-        page = await gateway.get(URL, params)
+        page = await client.get(URL, params)
         for letter in page["letters"]:
             yield str(letter["id"])
         if "next_cursor" not in page:

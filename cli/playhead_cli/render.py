@@ -12,9 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-__all__ = ["WORKED", "Event", "Piece", "Renderer", "Style", "clean", "compact", "text_of"]
+__all__ = ["WORKED", "Event", "Object", "Piece", "Renderer", "Style", "clean", "compact", "text_of"]
 
-Event = Mapping[str, Any]
+Object = Mapping[str, Any]
+"""A JSON object."""
+
+Event = Object
 """An event as the gateway tells it: the JSON object of its `data`."""
 
 Style = Literal["user", "text", "thinking", "tool", "mark", "error", "note"]

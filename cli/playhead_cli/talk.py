@@ -6,7 +6,6 @@ Each is a coroutine that returns the exit code; what goes wrong is raised, and `
 from __future__ import annotations
 
 import json
-import random
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -14,10 +13,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from playhead_cli.client import Gateway, open_gateway
-from playhead_cli.render import Event, Piece, Renderer, clean, compact, text_of
+from playhead.client import Client, Dropped, Ended, Event, Lost, Opened, Patience, Seen
+from playhead.errors import Unavailable
+from playhead.ids import parse_cursor
+
+from playhead_cli.render import Object, Piece, Renderer, clean, compact, text_of
 from playhead_cli.terminal import Terminal
-from playhead_cli.watch import Dropped, Ended, Opened, Patience, Seen, Told, seq_of, watch
 
 __all__ = ["Follow", "Message", "cancel", "ls", "send", "show", "tail", "when"]
 
@@ -39,14 +40,18 @@ class Follow:
     def __post_init__(self) -> None:
         self._renderer = Renderer(echo_user=self.echo_user)
 
-    async def events(self, gateway: Gateway) -> AsyncGenerator[Seen, None]:
+    async def events(self, client: Client) -> AsyncGenerator[Seen, None]:
         """Yield what the stream tells, each after it was shown."""
         assert self.session is not None
-        stream = watch(gateway.http, self.session, self.cursor, patience=self.patience, chance=random.random)
-        async with aclosing(stream):
-            async for seen in stream:
-                self._show(seen)
-                yield seen
+        watching = client.session(self.session).watch(self.cursor, patience=self.patience)
+        try:
+            async with aclosing(watching):
+                async for seen in watching:
+                    self._show(seen)
+                    yield seen
+        except Lost as lost:
+            again = f"playhead tail {lost.session}" + (f" --after {lost.cursor}" if lost.cursor else "")
+            raise Unavailable(f"{lost}, with `{again}`") from lost
         self.end()
 
     def end(self) -> None:
@@ -55,12 +60,12 @@ class Follow:
 
     def _show(self, seen: Seen) -> None:
         match seen:
-            case Told():
+            case Event():
                 self.cursor = seen.cursor
                 if self.as_json:
                     self.terminal.show([Piece("text", seen.raw + "\n")])
                 else:
-                    self.terminal.show(self._renderer.feed(seen.event))
+                    self.terminal.show(self._renderer.feed(seen.data))
             case Dropped():
                 self.end()
                 since = f"after {seen.cursor}" if seen.cursor else "from the beginning"
@@ -81,70 +86,69 @@ class Message:
 
 async def send(url: str, message: Message, follow: Follow, *, wait: bool) -> int:
     """Say something, and unless told otherwise show the answer. Returns 1 if its run fails or is cancelled."""
-    async with open_gateway(url) as gateway:
-        run = await _say(gateway, message, follow)
+    async with Client(url) as client:
+        run = await _say(client, message, follow)
         if not wait:
             follow.terminal.line(follow.session or "")
             return 0
-        async with aclosing(follow.events(gateway)) as stream:
+        async with aclosing(follow.events(client)) as stream:
             async for seen in stream:
-                if isinstance(seen, Told) and seen.event["type"] in RUN_ENDS and seen.event.get("run_id") == run:
+                if isinstance(seen, Event) and seen.type in RUN_ENDS and seen.run_id == run:
                     follow.end()
                     if not follow.as_json:
                         follow.terminal.note(f"session {follow.session}")
-                    return RUN_ENDS[seen.event["type"]]
+                    return RUN_ENDS[seen.type]
         return 1
 
 
-async def _say(gateway: Gateway, message: Message, follow: Follow) -> str:
+async def _say(client: Client, message: Message, follow: Follow) -> str:
     key = uuid.uuid4().hex
     if message.session is None:
         body: dict[str, Any] = {"input": message.text} | ({"agent": message.agent} if message.agent else {})
-        made = await gateway.post("/v1/sessions", body, key=key)
+        made = await client.post("/v1/sessions", body, key=key)
         follow.session = str(made["id"])
         return str(made["run_id"])
     # What is told from here on is told after what is there now; the run's own events are all later.
-    state = await gateway.get(f"/v1/sessions/{message.session}")
+    state = await client.get(f"/v1/sessions/{message.session}")
     follow.session, follow.cursor = message.session, str(state.get("cursor", state["last_seq"]))
     body = {"content": message.text} | ({"mode": message.mode} if message.mode else {})
-    said = await gateway.post(f"/v1/sessions/{message.session}/messages", body, key=key)
+    said = await client.post(f"/v1/sessions/{message.session}/messages", body, key=key)
     return str(said["run_id"])
 
 
 async def tail(url: str, follow: Follow, *, until_idle: bool) -> int:
     """Show a session's stream, to its end or, with `until_idle`, until no run is going or waiting to go."""
-    async with open_gateway(url) as gateway, aclosing(follow.events(gateway)) as stream:
+    async with Client(url) as client, aclosing(follow.events(client)) as stream:
         last_seq = 0
         async for seen in stream:
             match seen:
                 case Opened():
                     last_seq = seen.last_seq
-                    may_be_idle = 0 < last_seq <= (seq_of(follow.cursor) or 0)
-                case Told():
-                    seq = seen.event["seq"]
-                    may_be_idle = seq == last_seq or (seq > last_seq and seen.event["type"] in RUN_ENDS)
+                    may_be_idle = 0 < last_seq <= (parse_cursor(follow.cursor).seq if follow.cursor else 0)
+                case Event():
+                    may_be_idle = seen.seq == last_seq or (seen.seq > last_seq and seen.type in RUN_ENDS)
                 case _:
                     may_be_idle = False
-            if until_idle and may_be_idle and await _is_idle(gateway, follow):
+            if until_idle and may_be_idle and await _is_idle(client, follow):
                 break
         follow.end()
     return 0
 
 
-async def _is_idle(gateway: Gateway, follow: Follow) -> bool:
+async def _is_idle(client: Client, follow: Follow) -> bool:
     # The end of one run is not the end of work: messages may be queued behind it. The gateway folds them all.
-    state = await gateway.get(f"/v1/sessions/{follow.session}")
+    state = await client.get(f"/v1/sessions/{follow.session}")
     return state["status"] in {"idle", "closed"}
 
 
 async def ls(url: str, terminal: Terminal, params: dict[str, str | int], *, as_json: bool) -> int:
     """List sessions, newest first."""
-    async with open_gateway(url) as gateway:
-        page = await gateway.get("/v1/sessions", params)
+    async with Client(url) as client:
+        page = await client.get("/v1/sessions", params)
     if as_json:
         terminal.line(json.dumps(page, ensure_ascii=False))
         return 0
-    sessions: list[Event] = page.get("sessions", [])
+    sessions: list[Object] = page.get("sessions", [])
     for session in sessions:
         terminal.line(
             f"{session['id']}  {session['status']:<8} {session.get('last_seq', 0):>7}  "
@@ -160,8 +164,8 @@ async def ls(url: str, terminal: Terminal, params: dict[str, str | int], *, as_j
 
 async def show(url: str, terminal: Terminal, session: str, *, as_json: bool) -> int:
     """Show a session as it stands: its state, its messages and what it took."""
-    async with open_gateway(url) as gateway:
-        state = await gateway.get(f"/v1/sessions/{session}")
+    async with Client(url) as client:
+        state = await client.get(f"/v1/sessions/{session}")
     if as_json:
         terminal.line(json.dumps(state, ensure_ascii=False))
         return 0
@@ -177,7 +181,7 @@ async def show(url: str, terminal: Terminal, session: str, *, as_json: bool) -> 
     return 0
 
 
-def _show_message(terminal: Terminal, message: Event) -> None:
+def _show_message(terminal: Terminal, message: Object) -> None:
     for block in _blocks(message["content"]):
         match block.get("type"):
             case "tool_use":
@@ -194,21 +198,21 @@ def _show_message(terminal: Terminal, message: Event) -> None:
                 terminal.line(clean(compact(block)), "note")
 
 
-def _blocks(content: Any) -> list[Event]:
+def _blocks(content: Any) -> list[Object]:
     match content:
         case str():
             return [{"type": "text", "text": content}]
         case list():
-            return cast("list[Event]", content)
+            return cast("list[Object]", content)
         case _:
             return [content]
 
 
 async def cancel(url: str, terminal: Terminal, session: str, run: str | None) -> int:
     """Ask for a run, or everything that a session does, to stop."""
-    async with open_gateway(url) as gateway:
+    async with Client(url) as client:
         body = {} if run is None else {"run_id": run}
-        await gateway.post(f"/v1/sessions/{session}/cancel", body, key=uuid.uuid4().hex)
+        await client.post(f"/v1/sessions/{session}/cancel", body, key=uuid.uuid4().hex)
     terminal.note(f"asked {session} to stop")
     return 0
 

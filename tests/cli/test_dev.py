@@ -15,10 +15,10 @@ from typing import Any
 
 import httpx2
 import pytest
+from playhead.client import Event
 from playhead.errors import PlayheadError, Unavailable
 from playhead_cli.child import Child, start, start_dev
 from playhead_cli.demo import evidence
-from playhead_cli.watch import Told
 
 QUICK = {"PLAYHEAD_SCRIPTED_PACE": "0", "ANTHROPIC_API_KEY": "", "OPENAI_API_KEY": ""}
 SLOW = {**QUICK, "PLAYHEAD_SCRIPTED_PACE": "0.05"}
@@ -189,8 +189,8 @@ async def test_a_child_that_does_not_become_ready_tells_its_last_words(tmp_path:
             await start(("dev", "nothing.py", "--data", str(tmp_path)), QUICK)
 
 
-def told(*events: dict[str, Any]) -> list[Told]:
-    return [Told({"seq": seq, **event}, "", "") for seq, event in enumerate(events, 1)]
+def told(*events: dict[str, Any]) -> list[Event]:
+    return [Event(seq, event["type"], "", {"seq": seq, **event}, "") for seq, event in enumerate(events, 1)]
 
 
 GOOD = (
@@ -205,13 +205,13 @@ GOOD = (
 
 def test_the_evidence_holds_for_a_session_that_is_whole():
     seen = told(*GOOD)
-    assert len(evidence(seen, [one.event for one in seen])) == 3
+    assert len(evidence(seen, [one.data for one in seen])) == 3
 
 
 @pytest.mark.parametrize("place", range(len(GOOD)))
 def test_the_evidence_notices_an_event_that_is_missing_or_repeated(place: int):
     seen = told(*GOOD)
-    stored = [one.event for one in seen]
+    stored = [one.data for one in seen]
     for wrong in (seen[:place] + seen[place + 1 :], seen[: place + 1] + seen[place:]):
         with pytest.raises(PlayheadError, match="the demo failed"):
             evidence(wrong, stored)
@@ -223,7 +223,7 @@ def test_the_evidence_notices_an_event_that_is_missing_or_repeated(place: int):
 def test_the_evidence_notices_what_did_not_happen(place: int):
     seen = told(*GOOD[:place], {"type": "owner_changed"}, *GOOD[place + 1 :])
     with pytest.raises(PlayheadError, match="the demo failed"):
-        evidence(seen, [one.event for one in seen])
+        evidence(seen, [one.data for one in seen])
 
 
 @asynccontextmanager

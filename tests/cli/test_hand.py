@@ -7,11 +7,10 @@ import io
 import json
 
 import pytest
+from playhead.client import Patience, Refused
 from playhead_cli import hand
-from playhead_cli.client import Refused
 from playhead_cli.talk import Follow
 from playhead_cli.terminal import Terminal
-from playhead_cli.watch import Patience
 
 from tests.cli.fake_gateway import RUN, SESSION, answer, event, fake_gateway, ready, stream
 

@@ -8,8 +8,8 @@ import json
 from typing import Any
 
 import pytest
+from playhead.client import Refused
 from playhead_cli import letters
-from playhead_cli.client import Refused
 from playhead_cli.terminal import Terminal
 
 from tests.cli.fake_gateway import SESSION, answer, fake_gateway

@@ -8,11 +8,10 @@ import json
 from typing import Any
 
 import pytest
+from playhead.client import Patience, Refused
 from playhead.errors import Unavailable
 from playhead_cli import talk
-from playhead_cli.client import Refused
 from playhead_cli.terminal import Terminal
-from playhead_cli.watch import Patience
 
 from tests.cli.fake_gateway import RUN, SESSION, answer, end, event, fake_gateway, ready, stream
 
@@ -155,3 +154,10 @@ async def test_no_gateway_is_said_with_what_to_do():
         pass
     with pytest.raises(Unavailable, match="playhead dev"):
         await talk.ls(fake.url, Terminal(io.StringIO()), {}, as_json=False)
+
+
+async def test_when_patience_is_over_tail_says_how_to_go_on():
+    shown, _, _ = follow(session=SESSION)
+    async with asyncio.timeout(5), fake_gateway(stream(ready(), event(1, "text_delta", text="a"))) as fake:
+        with pytest.raises(Unavailable, match=f"`playhead tail {SESSION} --after 1-00000001`"):
+            await talk.tail(fake.url, shown, until_idle=False)
