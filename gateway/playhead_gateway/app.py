@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import cast
 
@@ -30,8 +31,9 @@ CORS_REQUEST_HEADERS = (
     "Idempotency-Key",
     "Last-Event-ID",
     "Traceparent",
+    "X-API-Key",
 )
-CORS_RESPONSE_HEADERS = ("Content-Location", "Idempotency-Replayed", "Location", "Retry-After")
+CORS_RESPONSE_HEADERS = ("Content-Location", "Idempotency-Replayed", "Location", "Retry-After", "WWW-Authenticate")
 
 
 def create_app(gateway: Gateway | GatewayParts) -> FastAPI:
@@ -45,22 +47,46 @@ def create_app(gateway: Gateway | GatewayParts) -> FastAPI:
 
     app = FastAPI(title="Playhead", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.gateway = serving
-    limits = serving.limits
-    if limits.allowed_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=limits.allowed_origins,
-            allow_methods=("GET", "POST"),
-            allow_headers=CORS_REQUEST_HEADERS,
-            expose_headers=CORS_RESPONSE_HEADERS,
-        )
-    app.add_middleware(Guard, limits=limits)
+    _add_rings(app, serving)
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(PlayheadError, _playhead_error)
     app.add_exception_handler(HTTPException, _http_error)
-    app.router.routes.extend(probe_routes(serving.telemetry, serving.checks))
+    app.router.routes.extend(probe_routes(serving.telemetry, serving.checks, partial(_operators_only, serving)))
     add_routes(app, serving)
     return app
+
+
+def _add_rings(app: FastAPI, gateway: Gateway) -> None:
+    """Add what every request passes: the last to be added is the first to see it."""
+    origins = _origins(gateway)
+    authenticates = gateway.parts.authenticate is not None
+    if origins or authenticates:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_RESPONSE_HEADERS,
+            allow_credentials=authenticates and "*" not in origins,
+        )
+    app.add_middleware(Guard, limits=gateway.limits, origins=origins)
+
+
+def _origins(gateway: Gateway) -> Collection[str]:
+    allowed, authenticate = gateway.limits.allowed_origins, gateway.parts.authenticate
+    if authenticate is None:
+        return allowed
+    from playhead_gateway.access.authenticator import Authenticator  # noqa: PLC0415 - as in `routes`
+    from playhead_gateway.access.origins import Origins  # noqa: PLC0415
+
+    return Origins(allowed, authenticate) if isinstance(authenticate, Authenticator) else allowed
+
+
+async def _operators_only(gateway: Gateway, request: Request) -> None:
+    """Admit who is of no tenant: what is counted is counted for all of them."""
+    principal = await gateway.entry.admit(request, "admin", "GET /metrics")
+    if not principal.sees_all:
+        raise Problem(403, "missing-scope", "metrics are for operators, who have no tenant", scope="admin")
 
 
 async def _problem(_: Request, error: Exception) -> Response:

@@ -1,14 +1,17 @@
-"""The outermost ring: which hosts and origins are answered, and that no fault of ours shows its inside."""
+"""The outermost ring: which hosts and origins are answered, that no fault of ours shows its inside, and what every
+answer tells a browser.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from playhead.telemetry import logger
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from playhead_gateway.headers import with_security
 from playhead_gateway.limits import Limits
 from playhead_gateway.problems import Problem, problem_response
 
@@ -20,27 +23,29 @@ _log = logger("playhead.gateway")
 class Guard:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, origins: Collection[str]) -> None:
         self._app = app
         self._hosts = None if limits.allowed_hosts is None else frozenset(limits.allowed_hosts)
-        self._origins = frozenset(limits.allowed_origins)
+        self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, as ASGI has it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refusal = self._refusal(Headers(scope=scope))
-        if refusal is not None:
-            await problem_response(refusal)(scope, receive, send)
-            return
         begun = False
 
         async def watched(message: Message) -> None:
             nonlocal begun
-            begun = True
+            if not begun:
+                begun = True
+                message["headers"] = with_security(message.get("headers", ()), tls=scope["scheme"] == "https")
             await send(message)
 
+        refusal = self._refusal(Headers(scope=scope))
+        if refusal is not None:
+            await problem_response(refusal)(scope, receive, watched)
+            return
         try:
             await self._app(scope, receive, watched)
         except Exception:
@@ -48,7 +53,7 @@ class Guard:
             if begun:
                 raise  # too late for an answer: the server closes the connection
             internal = Problem(500, "internal", "something went wrong here; it has been logged")
-            await problem_response(internal)(scope, receive, send)
+            await problem_response(internal)(scope, receive, watched)
 
     def _refusal(self, headers: Mapping[str, str]) -> Problem | None:
         """Refuse what a page of a stranger makes a browser send here: a name that was rebound, a foreign origin."""

@@ -22,6 +22,7 @@ __all__ = [
     "CALLED",
     "CANCELLED",
     "CLOSED",
+    "COOKIE",
     "DELIVERED",
     "DIRECTORY",
     "EVENTS",
@@ -33,6 +34,7 @@ __all__ = [
     "STARTED",
     "TASK",
     "TASK_STARTED",
+    "TICKET",
     "TOOL",
     "TOOLS",
     "Answer",
@@ -54,6 +56,7 @@ CALL_ID: Schema = {"type": "string", "pattern": "^call_[0-9a-z]{26}$"}
 QUESTION_ID: Schema = {"type": "string", "pattern": "^[0-9A-Za-z_.:-]{1,200}$"}
 LETTER_ID: Schema = {"type": "string", "pattern": "^[0-9]{1,9}-[0-9]{1,18}$", "examples": ["0-17"]}
 CURSOR: Schema = {"type": "string", "pattern": "^[0-9]{1,18}(-[0-9a-f]{8})?$"}
+TYPES: Schema = {"type": "string", "pattern": "^([a-z][a-z_]{0,63}(,[a-z][a-z_]{0,63}){0,63})?$"}
 STATUS: Schema = {"type": "string", "enum": ["idle", "running", "waiting", "closed"]}
 TASK_STATUS: Schema = {"type": "string", "enum": ["queued", "running", "completed", "failed", "cancelled"]}
 
@@ -200,6 +203,8 @@ LETTERS = _record({"letters": _list(LETTER)}, next_cursor=LETTER_ID)
 HANDLED = _record({"id": LETTER_ID, "state": TEXT})
 TOOLS = _record({"tools": _list(TOOL)})
 AGENTS = _record({"agents": _list(_record({"name": TEXT, "version": TEXT, "model": TEXT, "default": FLAG}))})
+TICKET = _record({"ticket": TEXT, "expires_at": COUNT, "url": TEXT})
+COOKIE = _record({"name": TEXT, "scopes": _list(TEXT), "expires_at": COUNT}, tenant=TEXT)
 PROBLEM = _record({"type": TEXT, "title": TEXT, "status": COUNT, "detail": TEXT, "code": TEXT})
 
 KEY = r'^([!#-~]([ -~]{0,253}[!-~])?|"([ !#-[\]-~]|\\["\\]){1,255}")$'
@@ -225,8 +230,8 @@ IDEMPOTENCY_KEY: Schema = {
 LAST_EVENT_ID: Schema = {"name": "Last-Event-ID", "in": "header", "schema": CURSOR}
 
 
-def _in_query(name: str, schema: Schema) -> Schema:
-    return {"name": name, "in": "query", "schema": schema}
+def _in_query(name: str, schema: Schema, *, required: bool = False) -> Schema:
+    return {"name": name, "in": "query", "schema": schema} | ({"required": True} if required else {})
 
 
 def _up_to(most: int, default: int) -> Schema:
@@ -238,16 +243,27 @@ RAW: Schema = _in_query("raw", {"type": "string", "enum": ["true", "false"]})
 
 def event_parameters(limits: Limits) -> list[Schema]:
     """Describe what may stand in the query of `GET …/events`."""
-    types = {"type": "string", "pattern": "^([a-z][a-z_]{0,63}(,[a-z][a-z_]{0,63}){0,63})?$"}
     return [
         _in_query("after", CURSOR),
         _in_query("limit", _up_to(limits.page_events_max, limits.page_events)),
-        _in_query("types", types),
+        _in_query("types", TYPES),
         _in_query("deltas", {"type": "string", "enum": ["all", "final"]}),
         _in_query("until", {"type": "string", "pattern": "^([0-9]{1,18}(-[0-9a-f]{8})?|run_[0-9a-z]{26})$"}),
         _in_query("speed", {"type": "number", "exclusiveMinimum": 0, "maximum": SPEED_MAX}),
         _in_query("wait", {"type": "number", "exclusiveMinimum": 0, "maximum": limits.wait_seconds_max}),
         LAST_EVENT_ID,
+    ]
+
+
+def channel_parameters(limits: Limits) -> list[Schema]:
+    """Describe what may stand in the query of `GET /v1/events`."""
+    one, more = "ses_[0-9a-z]{26}", limits.channels_max - 1
+    place = "[0-9]{1,18}(-[0-9a-f]{8})?"
+    return [
+        _in_query("sessions", {"type": "string", "pattern": f"^{one}(,{one}){{0,{more}}}$"}, required=True),
+        _in_query("after", {"type": "string", "pattern": f"^{place}(\\.{place}){{0,{more}}}$"}),
+        _in_query("types", TYPES),
+        _in_query("deltas", {"type": "string", "enum": ["all", "final"]}),
     ]
 
 

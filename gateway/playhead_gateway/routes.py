@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from playhead_gateway import openapi
+from playhead_gateway.access.schemes import described_for
 from playhead_gateway.answers import Endpoint, guarded, json_answer, replay
 from playhead_gateway.bodies import (
     CancelBody,
@@ -60,6 +61,8 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
         method: str, path: str, endpoint: Endpoint, answer: Answer, *, scope: Scope | None, **described: Any
     ) -> None:
         dependencies = described.pop("dependencies", None)
+        if scope is not None and gateway.parts.authenticate is not None:
+            dependencies = described_for(method, path)
         shown = operation(path, answer, **described)
         entering = guarded(gateway.entry, scope, f"{method} {path}", endpoint)
         app.add_api_route(path, entering, methods=[method], response_model=None, dependencies=dependencies, **shown)
@@ -89,6 +92,11 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
     add_tool_routes(add, gateway)
     add_letter_routes(add, gateway)
     add_output_routes(add, gateway)
+    if gateway.parts.authenticate is not None:
+        # Imported here, so that a gateway without authentication does not load the cryptography of tokens.
+        from playhead_gateway.access.routes import add_access_routes  # noqa: PLC0415
+
+        add_access_routes(add, gateway.parts.authenticate)
     for method, alias, endpoint in (
         ("POST", "/agent/stream", routes.stream),
         ("POST", "/agent/task", routes.start_task),

@@ -81,6 +81,10 @@ class Authenticator:
         expires_at = min(self._now + self.rules.cookie_seconds, until)
         return cookie_text(Cookie(standing, expires_at), self._secrets), expires_at
 
+    def seconds_until(self, when: float) -> int:
+        """Count the whole seconds until then."""
+        return max(0, int(when - self._now))
+
     def quotas(self, principal: Principal) -> tuple[Quotas, Quotas]:
         """Give what a principal may take: with its own key, and with all others of its tenant together."""
         key, tenant = self.rules.keys.get(_key_id(principal)), self.rules.tenants.get(principal.tenant or "")

@@ -51,7 +51,7 @@ class KeySet:
     async def key(self, kid: str | None) -> PyJWK | None:
         """Give the key of an id; without one, the only key there is. Raises `Unavailable` if it cannot be known."""
         found = self._find(kid)
-        if self._is_due(found):
+        if self._is_due(found) and (found is None or not self._fetching.locked()):
             async with self._fetching:
                 # Who waited for another's fetch finds it done.
                 if self._is_due(self._find(kid)):
@@ -74,16 +74,17 @@ class KeySet:
         return is_wanted and now - self._tried_at >= REFETCH_SECONDS
 
     async def _fetch(self) -> None:
-        self._tried_at = self._monotonic()
         try:
             async with asyncio.timeout(FETCH_SECONDS):
                 keys = _usable(await self._read(), self.algorithms)
         except (OSError, TimeoutError, ValueError, httpx2.HTTPError) as error:
             _log.warning("the issuer's keys cannot be fetched", source=self.source, reason=str(error) or repr(error))
+            self._tried_at = self._monotonic()
             return
         if not keys:
             _log.warning("the issuer has no key that could be used", source=self.source)
-        self._keys, self._fetched_at = keys, self._tried_at
+        self._keys = keys
+        self._fetched_at = self._tried_at = self._monotonic()
 
     async def _read(self) -> bytes:
         if self.source.startswith("file:"):

@@ -60,7 +60,7 @@ class Signer:
                 public = RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
         self.public = {**public, "kid": kid, "use": "sig"}
 
-    def token(self, headers: dict[str, Any] | None = None, **claims: Any) -> str:
+    def token(self, headers: dict[str, Any] | None = None, /, **claims: Any) -> str:
         """Sign a token; a claim that is None is left out."""
         all_claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "exp": SECONDS + 300, "scope": "sessions:read"}
         all_claims = {name: value for name, value in {**all_claims, **claims}.items() if value is not None}
