@@ -156,7 +156,7 @@ class Tenants:
             async with aclosing(self._log.read(session)) as pages:
                 async for page in pages:
                     if page.records:
-                        event = self._fanout.codec.event(page.records[0].value)
+                        event = self._fanout.codec.event(page.records[0].value).event
                         return event if isinstance(event, SessionStarted) else None
         except (CursorExpired, Undecodable):
             return None
