@@ -26,8 +26,10 @@ __all__ = [
     "StartBody",
     "StreamBody",
     "TaskBody",
+    "checked",
     "idempotency_key",
     "json_text",
+    "parsed",
     "read_body",
 ]
 
@@ -182,7 +184,11 @@ B = TypeVar("B", bound=Body)
 
 async def read_body(request: Request, kind: type[B], limits: Limits) -> B:
     """Read and check a request's JSON body; none at all is an empty object. Raises `Problem`."""
-    value = _parse(await _read(request, limits), request, limits)
+    return checked(_parse(await _read(request, limits), request, limits), kind)
+
+
+def checked(value: object, kind: type[B]) -> B:
+    """Check JSON that somebody sent. Raises `Problem`."""
     try:
         return kind.model_validate(value)
     except ValidationError as error:
@@ -239,6 +245,11 @@ def _parse(body: bytes, request: Request, limits: Limits) -> object:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise Problem(415, "unsupported-media-type", "send JSON, with Content-Type: application/json")
+    return parsed(body, limits)
+
+
+def parsed(body: bytes | str, limits: Limits) -> object:
+    """Read JSON that is not nested too deep. Raises `Problem`."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from playhead.telemetry import logger
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from playhead_gateway.headers import with_security
 from playhead_gateway.limits import Limits
@@ -30,6 +31,9 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, as ASGI has it."""
+        if scope["type"] == "websocket":
+            await self._guard_socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -54,6 +58,13 @@ class Guard:
                 raise  # too late for an answer: the server closes the connection
             internal = Problem(500, "internal", "something went wrong here; it has been logged")
             await problem_response(internal)(scope, receive, watched)
+
+    async def _guard_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._refusal(Headers(scope=scope))
+        if refusal is None:
+            await self._app(scope, receive, send)
+        else:
+            await WebSocket(scope, receive, send).send_denial_response(problem_response(refusal))
 
     def _refusal(self, headers: Mapping[str, str]) -> Problem | None:
         """Refuse what a page of a stranger makes a browser send here: a name that was rebound, a foreign origin."""

@@ -55,6 +55,9 @@ class Limits:
     retry_jitter_ms: int = 3_000
     """Clients that are sent away together come back spread over this much more than `retry_ms`."""
 
+    channels_max: int = 50
+    """How many sessions one stream may tell."""
+
     ring_bytes_max: int = 16 * MIB
     """What one open session keeps in memory to serve its viewers from."""
     rings_bytes_max: int = 256 * MIB

@@ -20,7 +20,7 @@ from playhead.errors import (
 )
 from starlette.responses import Response
 
-__all__ = ["Problem", "problem_of", "problem_response"]
+__all__ = ["Problem", "document_of", "problem_of", "problem_response"]
 
 RETRY_AFTER_SECONDS = 1, 3
 """A client that cannot be served now is told to come back within these, so that not all come at once."""
@@ -68,9 +68,9 @@ def problem_of(error: PlayheadError) -> Problem:
             return Problem(500, "internal", "something went wrong here; it has been logged")
 
 
-def problem_response(problem: Problem) -> Response:
-    """Put a problem on the wire."""
-    document = {
+def document_of(problem: Problem) -> dict[str, Any]:
+    """Write a problem down."""
+    return {
         "type": f"urn:playhead:problem:{problem.code}",
         "title": HTTPStatus(problem.status).phrase,
         "status": problem.status,
@@ -78,5 +78,9 @@ def problem_response(problem: Problem) -> Response:
         "code": problem.code,
         **problem.more,
     }
+
+
+def problem_response(problem: Problem) -> Response:
+    """Put a problem on the wire."""
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **problem.headers}
-    return Response(orjson.dumps(document), problem.status, headers, "application/problem+json")
+    return Response(orjson.dumps(document_of(problem)), problem.status, headers, "application/problem+json")

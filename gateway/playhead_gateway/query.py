@@ -16,6 +16,7 @@ __all__ = [
     "cursor_of",
     "directory_cursor",
     "fraction",
+    "given_cursor",
     "letter_cursor",
     "number",
     "trace_of",
@@ -33,17 +34,19 @@ RUN_ID = re.compile(r"run_[0-9a-z]{26}")
 TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-def cursor_of(request: Request) -> Cursor:
-    """Read where a client is. `Last-Event-ID` wins: on a reconnect the URL still has the cursor it began with.
-
-    Raises `InvalidCursor`.
-    """
-    query = request.query_params
-    given = request.headers.get("last-event-id") or query.get("after") or query.get("last_event_id")
+def cursor_of(request: HTTPConnection) -> Cursor:
+    """Read where a client is. Raises `InvalidCursor`."""
+    given = given_cursor(request)
     return parse_cursor(given) if given else BEGINNING
 
 
-def types_of(request: Request) -> frozenset[str]:
+def given_cursor(request: HTTPConnection) -> str | None:
+    """Find a cursor. `Last-Event-ID` wins: on a reconnect the URL still has the cursor it began with."""
+    query = request.query_params
+    return request.headers.get("last-event-id") or query.get("after") or query.get("last_event_id")
+
+
+def types_of(request: HTTPConnection) -> frozenset[str]:
     """Read which types of events are asked for; none is all. Raises `Problem`."""
     named = frozenset(name for name in request.query_params.get("types", "").split(",") if name)
     if len(named) > TYPES_MAX or not all(TYPE.fullmatch(name) for name in named):
@@ -61,7 +64,7 @@ def fraction(request: Request, name: str, most: float) -> float | None:
     return float(given)
 
 
-def until_of(request: Request) -> Cursor | RunId | None:
+def until_of(request: HTTPConnection) -> Cursor | RunId | None:
     """Read where a stream is to end: after an event, or with a run. Raises `Problem`."""
     given = request.query_params.get("until")
     if not given:
@@ -84,7 +87,7 @@ def number(request: Request, name: str, default: int, most: int) -> int:
     return int(given)
 
 
-def choice(request: Request, name: str, among: Sequence[str]) -> str | None:
+def choice(request: HTTPConnection, name: str, among: Sequence[str]) -> str | None:
     """Read one of some words. Raises `Problem`."""
     given = request.query_params.get(name)
     if given is not None and given not in among:

@@ -26,6 +26,7 @@ from playhead_gateway.bodies import (
     read_body,
 )
 from playhead_gateway.call_routes import add_call_routes
+from playhead_gateway.channels import add_channel_routes
 from playhead_gateway.entry import principal_of
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.intake import NewSession, Started
@@ -92,6 +93,7 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
     add_tool_routes(add, gateway)
     add_letter_routes(add, gateway)
     add_output_routes(add, gateway)
+    add_channel_routes(add, gateway)
     if gateway.parts.authenticate is not None:
         # Imported here, so that a gateway without authentication does not load the cryptography of tokens.
         from playhead_gateway.access.routes import add_access_routes  # noqa: PLC0415

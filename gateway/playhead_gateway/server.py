@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Address", "serve", "serve_app"]
 
 BACKLOG = 2048
+PING_SECONDS, PONG_SECONDS = 10.0, 20.0
+"""How often a WebSocket is asked for a sign of life, and how long that may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Served:
     app: ASGIApp
     running: Callable[[], AbstractAsyncContextManager[None]]
     drain: Callable[[], None]
+    sockets: type[asyncio.Protocol] | None = None
+    message_bytes_max: int = 0
 
 
 async def serve(
@@ -61,9 +65,11 @@ async def serve(
     # Imported here, so that a role which serves its probes alone does not load FastAPI.
     from playhead_gateway.app import create_app  # noqa: PLC0415
     from playhead_gateway.gateway import Gateway  # noqa: PLC0415
+    from playhead_gateway.sockets import SocketConnection  # noqa: PLC0415
 
     gateway = Gateway(parts)
-    served = Served(create_app(gateway), gateway.running, gateway.drain)
+    app, bytes_max = create_app(gateway), parts.limits.body_bytes_max
+    served = Served(app, gateway.running, gateway.drain, SocketConnection, bytes_max)
     await _serve(served, where, stop, grace_seconds, on_ready)
 
 
@@ -97,7 +103,11 @@ async def _serve(
     config = uvicorn.Config(
         served.app,
         http=Connection,
-        ws="none",
+        ws=served.sockets or "none",
+        ws_max_size=served.message_bytes_max,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PONG_SECONDS,
+        ws_per_message_deflate=False,  # it costs more than it saves on small messages
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -20,7 +20,7 @@ from playhead_gateway.limits import Limits
 from playhead_gateway.ring import Ring
 from playhead_gateway.states import advance, closes
 
-__all__ = ["Tail", "Viewer"]
+__all__ = ["Send", "Tail", "Viewer"]
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]  # as ASGI defines it
 
@@ -40,9 +40,12 @@ class Viewer:
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """Send bytes on, once there is room for them."""
         self._writing_since = self._loop.time()
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        await self._put(data, more=more)
         self._writing_since = None
         self._spoke_at = self._loop.time()
+
+    async def _put(self, data: bytes, *, more: bool) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def wait(self) -> None:
         """Wait until there may be something to say."""

@@ -11,7 +11,7 @@ from functools import partial
 import orjson
 from playhead.errors import CursorConflict, CursorExpired, Unavailable
 from playhead.ids import BEGINNING, Cursor, SessionId
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from playhead_gateway.dialect import Dialect
@@ -26,7 +26,7 @@ from playhead_gateway.query import choice, cursor_of, fraction, number, types_of
 from playhead_gateway.speech import Manner, SessionSpeech
 from playhead_gateway.stream import EventStream, retry_ms
 
-__all__ = ["events_response", "stream_of", "stream_response"]
+__all__ = ["choice_of", "events_response", "open_at", "ready_frame", "stream_of", "stream_response"]
 
 OnLeft = Callable[[], Awaitable[None]]
 
@@ -50,7 +50,7 @@ class Asking:
 async def events_response(gateway: Gateway, session: SessionId, request: Request) -> Response:
     """Answer `GET …/events`. Raises what the log says of the session and the cursor."""
     cursor = cursor_of(request)
-    wanted = await _choice(gateway, session, request)
+    wanted = await choice_of(gateway, session, request)
     if wants_stream(request):
         speed = fraction(request, "speed", SPEED_MAX)
         pace = None if speed is None else Pace(speed)
@@ -84,7 +84,7 @@ async def stream_of(
 
     A gateway that can serve no stream now answers with the dialect's farewell alone.
     """
-    opening = await _open(gateway, session, cursor)
+    opening = await open_at(gateway, session, cursor)
     if isinstance(opening, str):
         return Response(dialect.farewell(opening), headers=dict(dialect.headers))
     manner = Manner(expires_at=expiry_of(principal_of(request)))
@@ -92,7 +92,7 @@ async def stream_of(
     return EventStream(gateway.fanout, speech, gateway.telemetry)
 
 
-async def _open(gateway: Gateway, session: SessionId, cursor: Cursor) -> Opening | str:
+async def open_at(gateway: Gateway, session: SessionId, cursor: Cursor) -> Opening | str:
     """Find a viewer its place, or say why there is none now."""
     resumes = gateway.telemetry.stream_resumes
     try:
@@ -116,25 +116,31 @@ async def _open(gateway: Gateway, session: SessionId, cursor: Cursor) -> Opening
 async def _stream(gateway: Gateway, asking: Asking, manner: Manner, on_left: OnLeft | None = None) -> Response:
     session, cursor, wanted = asking.session, asking.cursor, asking.wanted
     limits = gateway.limits
-    opening = await _open(gateway, session, cursor)
+    opening = await open_at(gateway, session, cursor)
     if isinstance(opening, str):
         return Response(farewell(session, opening, retry_ms(limits)), headers=STREAM_HEADERS)
     if cursor.seq and (opening.nothing_left or (wanted.until is not None and cursor.seq >= wanted.until)):
         return Response(status_code=204, headers=NO_STORE)
-    ready = control_frame(
-        "ready",
-        session,
-        retry_ms=limits.retry_ms,
-        status=asking.status or await gateway.status(opening),
-        first_seq=cursor.seq + 1,
-        last_seq=opening.tail.last_seq,
-    )
+    ready = ready_frame(gateway, opening, asking.status or await gateway.status(opening))
     dialect = Native(session, ready, wanted, partial(retry_ms, limits))
     speech = SessionSpeech(gateway.fanout, opening, dialect, manner)
     return EventStream(gateway.fanout, speech, gateway.telemetry, on_left=on_left)
 
 
-async def _choice(gateway: Gateway, session: SessionId, request: Request) -> Choice:
+def ready_frame(gateway: Gateway, opening: Opening, status: str) -> bytes:
+    """Make the first frame of a session's stream."""
+    return control_frame(
+        "ready",
+        opening.tail.session,
+        retry_ms=gateway.limits.retry_ms,
+        status=status,
+        first_seq=opening.cursor.seq + 1,
+        last_seq=opening.tail.last_seq,
+    )
+
+
+async def choice_of(gateway: Gateway, session: SessionId, request: HTTPConnection) -> Choice:
+    """Read which events a client wants to see. Raises `Problem` and what the log says of the session."""
     deltas = choice(request, "deltas", ("all", "final"))
     named = Choice.of(types_of(request), deltas=deltas != "final")
     match until_of(request):

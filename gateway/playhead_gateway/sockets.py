@@ -1,0 +1,26 @@
+"""WebSocket connections that a handler can drop. Apart from the server, so that only a gateway loads the library."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+from playhead_gateway.stream import ABORT
+
+__all__ = ["SocketConnection"]
+
+
+class SocketConnection(WebSocketsSansIOProtocol):
+    """A connection that need not be closed in order: that would wait for a client that may never read on."""
+
+    def handle_connect(self, event: Request) -> None:
+        """Begin a connection's scope."""
+        super().handle_connect(event)
+        if self.response.status_code == 101:
+            extensions = cast("dict[str, object]", self.scope.get("extensions"))
+            extensions[ABORT] = self._abort
+
+    def _abort(self) -> None:
+        self.transport.abort()
