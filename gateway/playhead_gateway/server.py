@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -21,7 +24,7 @@ from playhead_gateway.stream import ABORT
 if TYPE_CHECKING:
     from playhead_gateway.gateway import GatewayParts
 
-__all__ = ["Address", "serve", "serve_app"]
+__all__ = ["Address", "Tls", "serve", "serve_app"]
 
 BACKLOG = 2048
 PING_SECONDS, PONG_SECONDS = 10.0, 20.0
@@ -29,11 +32,38 @@ PING_SECONDS, PONG_SECONDS = 10.0, 20.0
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """The files of a certificate, with all that leads to it, and of its private key."""
+
+    certificate: Path
+    key: Path
+
+    def context(self) -> ssl.SSLContext:
+        """Read both. Raises `Misconfigured`."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+        except OSError as error:  # an SSLError is one
+            reason = error.strerror or str(error)
+            raise Misconfigured(
+                f"cannot use the certificate {self.certificate} with the key {self.key}: {reason}; both are PEM files"
+            ) from error
+        return context
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen. Loopback unless somebody says otherwise; port 0 is any free one."""
+    """Where to listen. Loopback unless somebody says otherwise; port 0 is any free one; with `tls`, for that alone."""
 
     host: str = "127.0.0.1"
     port: int = 4141
+    tls: Tls | None = None
+
+    @property
+    def url(self) -> str:
+        """Where a client finds it."""
+        return f"{'http' if self.tls is None else 'https'}://{self}"
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -98,8 +128,9 @@ async def _serve(
     grace_seconds: float,
     on_ready: Callable[[Address], None],
 ) -> None:
+    context = None if where.tls is None else where.tls.context()
     listening = await _bind(where)
-    bound = Address(where.host, listening.getsockname()[1])
+    bound = replace(where, port=listening.getsockname()[1])
     config = uvicorn.Config(
         served.app,
         http=Connection,
@@ -113,6 +144,7 @@ async def _serve(
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=max(1, ceil(grace_seconds)),
+        ssl_context_factory=None if context is None else partial(_ready_made, context),
     )
     server = Server(config, lambda: on_ready(bound))
     async with served.running(), asyncio.TaskGroup() as group:
@@ -120,6 +152,11 @@ async def _serve(
         await stop.wait()
         served.drain()
         server.should_exit = True
+
+
+def _ready_made(context: ssl.SSLContext, _: uvicorn.Config, __: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """Give uvicorn the context that was read before anything was bound."""
+    return context
 
 
 class Server(uvicorn.Server):
