@@ -22,6 +22,7 @@ from playhead_gateway.probes import probe_routes
 from playhead_gateway.problems import Problem, problem_of, problem_response
 from playhead_gateway.routes import add_routes
 from playhead_gateway.socket_routes import socket_routes
+from playhead_gateway.static_routes import static_routes
 
 __all__ = ["Gateway", "GatewayParts", "create_app"]
 
@@ -54,6 +55,7 @@ def create_app(gateway: Gateway | GatewayParts) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.router.routes.extend(probe_routes(serving.telemetry, serving.checks, partial(_operators_only, serving)))
     app.router.routes.extend(socket_routes(serving))
+    app.router.routes.extend(static_routes())
     add_routes(app, serving)
     return app
 
