@@ -29,7 +29,7 @@ DIRECTORY_CURSOR = re.compile(r"-?[0-9]{1,18}-ses_[0-9a-z]{26}")
 LETTER = re.compile(r"([0-9]{1,9})-([0-9]{1,18})")
 TYPE = re.compile(r"[a-z][a-z_]{0,63}")
 TYPES_MAX = 64
-FRACTION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
+FRACTION = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
 RUN_ID = re.compile(r"run_[0-9a-z]{26}")
 TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 

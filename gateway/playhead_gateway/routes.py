@@ -54,6 +54,10 @@ WRITE: Scope = "sessions:write"
 STATUSES = ("idle", "running", "waiting", "closed")
 
 
+MORE = (add_call_routes, add_tool_routes, add_letter_routes, add_output_routes, add_channel_routes)
+"""The routes that have modules of their own."""
+
+
 def add_routes(app: FastAPI, gateway: Gateway) -> None:
     """Add the routes of a gateway to an application."""
     routes = Routes(gateway)
@@ -89,11 +93,8 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
     add("POST", "/v1/tasks", routes.start_task, Answer(202, openapi.TASK_STARTED), body=TaskBody, scope=WRITE)
     add("GET", "/v1/tasks/{session}", routes.task, Answer(200, openapi.TASK), scope=READ)
     add("GET", "/v1/agents", routes.agents, Answer(200, openapi.AGENTS), scope=READ)
-    add_call_routes(add, gateway)
-    add_tool_routes(add, gateway)
-    add_letter_routes(add, gateway)
-    add_output_routes(add, gateway)
-    add_channel_routes(add, gateway)
+    for add_more in MORE:
+        add_more(add, gateway)
     if gateway.parts.authenticate is not None:
         # Imported here, so that a gateway without authentication does not load the cryptography of tokens.
         from playhead_gateway.access.routes import add_access_routes  # noqa: PLC0415
