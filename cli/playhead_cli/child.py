@@ -20,7 +20,7 @@ START_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 10.0
 LAST_WORDS_MAX = 20
 
-_ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
+_ADDRESS = re.compile(r"https?://127\.0\.0\.1:(\d+)")
 
 
 class Child:

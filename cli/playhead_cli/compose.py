@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from playhead_gateway.server import Address
     from playhead_tool_workers.mcp.host import McpHost
 
+    from playhead_cli.access import Door
+
 __all__ = [
     "Deployment",
     "Running",
@@ -215,12 +217,11 @@ def gateway_service(
     on_ready: Callable[[Address], None],
     *,
     lease_key: bytes | None,
-    allowed_hosts: tuple[str, ...] | None = None,
+    door: Door,
 ) -> Running:
     """Build a gateway on the host and port of the settings; `on_ready` is told where it listens.
 
-    Without the orchestrators' `lease_key` it takes no results from outside. With `allowed_hosts` it answers for these
-    names alone: what a page of a stranger has a browser send is refused.
+    Without the orchestrators' `lease_key` it takes no results from outside.
     """
     from playhead_gateway.gateway import GatewayParts
     from playhead_gateway.limits import Limits
@@ -235,9 +236,10 @@ def gateway_service(
         telemetry=deployment.telemetry,
         clock=clock,
         entropy=_entropy,
-        limits=Limits(allowed_hosts=allowed_hosts),
+        limits=Limits(allowed_hosts=door.hosts),
         lease_key=lease_key,
         archive=deployment.archive,
+        authenticate=door.authenticate,
     )
 
     def listening(address: Address) -> None:
@@ -245,7 +247,7 @@ def gateway_service(
         ready.set()
 
     async def run(stop: asyncio.Event) -> None:
-        where = Address(settings.host, settings.port)
+        where = Address(settings.host, settings.port, door.tls)
         await serve(parts, where, stop=stop, grace_seconds=settings.grace_seconds, on_ready=listening)
 
     return Running(run, ready)

@@ -16,7 +16,9 @@ from playhead.loading import App, load_app
 from playhead.settings import Settings
 
 from playhead_cli import compose, opening
+from playhead_cli.access import door_of
 from playhead_cli.compose import Running
+from playhead_cli.flags import DEFAULT_URL
 from playhead_cli.lease import lease_key_in
 from playhead_cli.reloading import Reloading
 from playhead_cli.running import GRACE_MARGIN_SECONDS, begin_logging, run
@@ -27,16 +29,12 @@ __all__ = ["dev"]
 DEV_GRACE_SECONDS = 3.0
 """Whoever presses Ctrl-C waits no longer than this: what is cut off goes on at the next start."""
 
-DEFAULT_PORT = 4141
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""On a laptop, a page in the browser must not reach the agent by a name that was rebound to this machine."""
-
 
 async def dev(reference: str | None, settings: Settings, *, began: float, reload: bool = True) -> int:
     """Serve an app, or without one the built-in example, until told to stop. `reload`: anew when its files change."""
     settings = settings.model_copy(update={"grace_seconds": min(settings.grace_seconds, DEV_GRACE_SECONDS)})
     redactor = begin_logging(settings)
+    door = door_of(settings, compose.clock, os.environ, local=True)
     app = opening.example_app(settings, os.environ) if reference is None else load_app(reference)
     if not app.agents:
         raise Misconfigured(f"{reference} defines no agent: make one with `Agent(…)`")
@@ -51,9 +49,9 @@ async def dev(reference: str | None, settings: Settings, *, began: float, reload
             generation = partial(_generation, deployment, key)
             gateway = compose.gateway_service(
                 deployment,
-                lambda address: addresses.append(str(address)),
+                lambda address: addresses.append(address.url),
                 lease_key=key,
-                allowed_hosts=LOOPBACK if settings.host in LOOPBACK else None,
+                door=door,
             )
             async with AsyncExitStack() as stack:
                 if sources is None:
@@ -84,14 +82,14 @@ async def _generation(
         yield services
 
 
-def _lines(app: App, settings: Settings, address: str) -> Sequence[str]:
+def _lines(app: App, settings: Settings, origin: str) -> Sequence[str]:
     models = ", ".join(sorted({agent.model for agent in app.agents}))
     hint = "  (set ANTHROPIC_API_KEY for a real one)" if models == "scripted" else ""
-    url = "" if address.endswith(f":{DEFAULT_PORT}") else f" --url http://{address}"
+    url = "" if origin == DEFAULT_URL else f" --url {origin}"
     tools = "  ".join(tool.name for tool in app.tools)
     return (
         f"playhead {version('playhead')}  dev   log {settings.data / 'log.db'}   model {models}{hint}",
-        f'  api       http://{address}/v1   try: playhead send "What time is it in Oslo?"{url}',
+        f'  api       {origin}/v1   try: playhead send "What time is it in Oslo?"{url}',
         f"  agents    {'  '.join(agent.name for agent in app.agents)}",
         f"  tools     {len(app.tools)}  {tools}".rstrip(),
     )

@@ -14,6 +14,7 @@ __all__ = [
     "DEFAULT_URL",
     "App",
     "AsJson",
+    "Auth",
     "Data",
     "Host",
     "Kafka",
@@ -29,6 +30,8 @@ __all__ = [
     "Pools",
     "Port",
     "Session",
+    "TlsCert",
+    "TlsKey",
     "Url",
     "Wait",
     "lines_of",
@@ -70,6 +73,18 @@ Port = Annotated[
 Host = Annotated[
     str | None,
     typer.Option("--host", envvar="PLAYHEAD_HOST", help="Listen here.  [default: 127.0.0.1]", show_default=False),
+]
+Auth = Annotated[
+    str | None,
+    typer.Option(
+        "--auth", envvar="PLAYHEAD_AUTH_FILE", metavar="FILE", help="Who may ask; or off.", show_default=False
+    ),
+]
+TlsCert = Annotated[
+    Path | None, typer.Option("--tls-cert", envvar="PLAYHEAD_TLS_CERT", help="PEM: serve HTTPS.", show_default=False)
+]
+TlsKey = Annotated[
+    Path | None, typer.Option("--tls-key", envvar="PLAYHEAD_TLS_KEY", help="Its key, PEM.", show_default=False)
 ]
 Data = Annotated[
     Path | None,

@@ -18,6 +18,7 @@ from playhead_cli.flags import (
     DEFAULT_URL,
     App,
     AsJson,
+    Auth,
     Data,
     Host,
     Kafka,
@@ -33,12 +34,14 @@ from playhead_cli.flags import (
     Pools,
     Port,
     Session,
+    TlsCert,
+    TlsKey,
     Url,
     Wait,
     lines_of,
 )
 from playhead_cli.launch import cluster_settings_of, finish, run, settings_of
-from playhead_cli.operating import answer, dlq_app, tools_app
+from playhead_cli.operating import answer, dlq_app, keys_app, tools_app, topics_app
 
 __all__ = ["app", "main"]
 
@@ -53,10 +56,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-topics_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Operate on the topics of a deployment.")
 app.add_typer(tools_app, name="tools")
 app.add_typer(dlq_app, name="dlq")
 app.add_typer(topics_app, name="topics")
+app.add_typer(keys_app, name="keys")
 
 
 def _version(wanted: bool) -> None:
@@ -70,7 +73,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(  # pyright: ignore[reportUnusedFunction]  typer calls it
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, hidden=True)  # a screen is full of commands
     ] = False,
 ) -> None:
     pass
@@ -88,12 +91,17 @@ def dev(
     reload: Annotated[
         bool, typer.Option("--reload/--no-reload", envvar="PLAYHEAD_RELOAD", help="Serve APP anew when it changes.")
     ] = True,
+    auth: Auth = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     scenario: Annotated[Path | None, typer.Option("--scenario", envvar="PLAYHEAD_SCENARIO", hidden=True)] = None,
 ) -> None:
     """Run everything in one process, on SQLite."""
     from playhead_cli.dev import dev
 
-    settings = settings_of(port=port, host=host, data=data, scenario=scenario)
+    settings = settings_of(
+        port=port, host=host, data=data, auth_file=auth, tls_cert=tls_cert, tls_key=tls_key, scenario=scenario
+    )
     finish(run(dev(app_path, settings, began=BEGAN, reload=reload), fast=True))
 
 
@@ -289,12 +297,17 @@ def gateway(
     kafka: Kafka = None,
     port: Port = None,
     host: Host = None,
+    auth: Auth = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
     wait: Wait = BROKER_WAIT_SECONDS,
 ) -> None:
     """Run a gateway: the HTTP side."""
     from playhead_cli.roles import gateway
 
-    settings = cluster_settings_of(kafka=kafka, port=port, host=host)
+    settings = cluster_settings_of(
+        kafka=kafka, port=port, host=host, auth_file=auth, tls_cert=tls_cert, tls_key=tls_key
+    )
     finish(run(gateway(settings, wait_seconds=wait, began=BEGAN), fast=True))
 
 
@@ -305,26 +318,6 @@ def doctor(kafka: Kafka = None, data: Data = None, pools: Pools = None) -> None:
     from playhead_cli.terminal import Terminal
 
     finish(run(doctor(settings_of(kafka=kafka, data=data), Terminal(), pools=tuple(pools or ()))))
-
-
-@topics_app.command("create")
-def topics_create(
-    kafka: Kafka = None,
-    pools: Pools = None,
-    partitions: Annotated[
-        int | None,
-        typer.Option(
-            "--partitions", envvar="PLAYHEAD_SESSION_PARTITIONS", min=1, help="Of session topics.  [default: 12]"
-        ),
-    ] = None,
-    wait: Wait = BROKER_WAIT_SECONDS,
-) -> None:
-    """Create the topics that a deployment needs; those that exist are left as they are."""
-    from playhead_cli.roles import create_topics
-    from playhead_cli.terminal import Terminal
-
-    settings = cluster_settings_of(kafka=kafka, session_partitions=partitions)
-    finish(run(create_topics(settings, Terminal(), pools=tuple(pools or ("default",)), wait_seconds=wait)))
 
 
 def main() -> None:

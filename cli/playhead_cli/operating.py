@@ -1,4 +1,4 @@
-"""The commands of tool teams and operators: `tools`, `dlq` and `answer`. As in `main`, imports are inside."""
+"""The commands of tool teams and operators: `tools`, `dlq`, `topics`, `keys`, `answer`. Imports are as in `main`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from typing import Annotated
 
 import typer
 
-from playhead_cli.flags import DEFAULT_URL, AsJson, Session, Url
-from playhead_cli.launch import finish, run
+from playhead_cli.flags import BROKER_WAIT_SECONDS, DEFAULT_URL, AsJson, Kafka, Pools, Session, Url, Wait
+from playhead_cli.launch import cluster_settings_of, finish, run
 
-__all__ = ["answer", "dlq_app", "tools_app"]
+__all__ = ["answer", "dlq_app", "keys_app", "tools_app", "topics_app"]
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A tool's name.", show_default=False)]
 
 tools_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See the tools, and call one by hand.")
+topics_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Operate on the topics of a deployment.")
+keys_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make API keys.")
 dlq_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Deal with what came to nothing.")
 
 Letter = Annotated[str, typer.Argument(metavar="ID", help="A dead letter's id, such as 0-17.", show_default=False)]
@@ -138,6 +140,43 @@ def dlq_drop(names: Letters = None, everything: Everything = False, url: Url = D
     from playhead_cli.terminal import Terminal
 
     finish(run(letters.handle(url, Terminal(), _meant(names, everything), "drop")))
+
+
+@topics_app.command("create")
+def topics_create(
+    kafka: Kafka = None,
+    pools: Pools = None,
+    partitions: Annotated[
+        int | None,
+        typer.Option(
+            "--partitions", envvar="PLAYHEAD_SESSION_PARTITIONS", min=1, help="Of session topics.  [default: 12]"
+        ),
+    ] = None,
+    wait: Wait = BROKER_WAIT_SECONDS,
+) -> None:
+    """Create the topics that a deployment needs; those that exist are left as they are."""
+    from playhead_cli.roles import create_topics
+    from playhead_cli.terminal import Terminal
+
+    settings = cluster_settings_of(kafka=kafka, session_partitions=partitions)
+    finish(run(create_topics(settings, Terminal(), pools=tuple(pools or ("default",)), wait_seconds=wait)))
+
+
+@keys_app.command("new")
+def keys_new(
+    name: Annotated[str, typer.Option("--name", envvar="PLAYHEAD_KEY_NAME", help="Who it is for.", show_default=False)],
+    tenant: Annotated[
+        str | None, typer.Option("--tenant", envvar="PLAYHEAD_KEY_TENANT", help="Whose sessions it is for.")
+    ] = None,
+    scopes: Annotated[
+        str, typer.Option("--scopes", envvar="PLAYHEAD_KEY_SCOPES", metavar="LIST", help="What it is good for.")
+    ] = "sessions:read,sessions:write",
+) -> None:
+    """Make an API key, and the lines of it for the access file."""
+    from playhead_cli import keys
+    from playhead_cli.terminal import Terminal
+
+    finish(keys.new(Terminal(), name, tenant, scopes))
 
 
 def _meant(names: list[str] | None, everything: bool) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from playhead.loading import App, load_app
 from playhead.settings import Settings
 
 from playhead_cli import compose, opening
+from playhead_cli.access import door_of
 from playhead_cli.lease import lease_key_of
 from playhead_cli.running import begin_logging, run
 from playhead_cli.terminal import Terminal
@@ -90,6 +92,7 @@ async def worker(served: Served, settings: Settings, *, wait_seconds: float, beg
 async def gateway(settings: Settings, *, wait_seconds: float, began: float) -> int:
     """Run a gateway. It answers the probes on its own port."""
     begin_logging(settings)
+    door = door_of(settings, compose.clock, os.environ, local=False)
     async with opening.open_cluster(settings, client="gateway", wait_seconds=wait_seconds) as store:
         deployment = compose.Deployment(settings, store, archive=opening.open_archive(settings))
         await store.queue.prepare(*settings.topics.fixed)
@@ -98,13 +101,14 @@ async def gateway(settings: Settings, *, wait_seconds: float, began: float) -> i
         services = {
             "gateway": compose.gateway_service(
                 deployment,
-                lambda address: addresses.append(str(address)),
+                lambda address: addresses.append(address.url),
                 lease_key=lease_key_of(settings) if settings.lease_secret else None,
+                door=door,
             )
         }
 
         def lines() -> Sequence[str]:
-            return _lines(settings, "gateway", f"api       http://{addresses[0]}/v1")
+            return _lines(settings, "gateway", f"api       {addresses[0]}/v1")
 
         return await run(services, lines, settings, began)
 

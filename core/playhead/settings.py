@@ -36,6 +36,11 @@ class Settings(BaseSettings):
     """The address that the gateway listens on."""
     port: int = Field(4141, ge=0, le=65535)
     """The gateway's port; 0 is any free one."""
+    auth_file: str | None = None
+    """The gateway's access file: who may ask it, and how they are known. `off` asks nobody, wherever it listens."""
+    tls_cert: Path | None = None
+    """The gateway's certificate with all that leads to it, PEM. With its key, it speaks TLS alone."""
+    tls_key: Path | None = None
     metrics_port: int = Field(9400, ge=-1, le=65535)
     """Where a role answers `/livez`, `/readyz` and `/metrics`; 0 is any free port, -1 none."""
     grace_seconds: float = Field(10.0, ge=0)
