@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
-from playhead_gateway.entry import Entry
+from playhead_gateway.entry import RATES, Entry
 from playhead_gateway.openapi import Answer
 from playhead_gateway.principal import Scope
 from playhead_gateway.views import View, rendered
@@ -40,7 +40,9 @@ def guarded(entry: Entry, scope: Scope | None, action: str, endpoint: Endpoint) 
     @wraps(endpoint)
     async def entering(request: Request) -> Response:
         await entry.admit(request, scope, action)
-        return await endpoint(request)
+        response = await endpoint(request)
+        response.headers.update(request.scope.get(RATES, {}))
+        return response
 
     return entering
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -36,6 +37,14 @@ class DirectoryPage:
     next_after: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many sessions of a tenant are not closed, and in how many of those a run is going, or waits for somebody."""
+
+    open: int = 0
+    running: int = 0
+
+
 class Catalog:
     """The tables, and the coroutine that keeps them up to date."""
 
@@ -49,6 +58,7 @@ class Catalog:
         self._breakers: dict[str, AnnounceBreaker] = {}
         self._sessions: dict[str, ListSession] = {}
         self._ordered: list[ListSession] | None = None
+        self._counts: defaultdict[str, Counted] = defaultdict(Counted)
         self._behind = {topics.catalog.name, topics.sessions.name}
         self.caught_up = asyncio.Event()
 
@@ -84,6 +94,10 @@ class Catalog:
     def listed(self, session: SessionId) -> ListSession | None:
         """Give the directory's line on a session."""
         return self._sessions.get(session)
+
+    def count(self, tenant: str) -> Counted:
+        """Count a tenant's sessions."""
+        return self._counts.get(tenant, Counted())
 
     def page(
         self,
@@ -155,18 +169,30 @@ class Catalog:
         known = self._sessions.get(message.key)
         if said is None:
             self._sessions.pop(message.key, None)
+            self._count(known, None)
         elif isinstance(said, ListSession) and (known is None or _version(said) >= _version(known)):
             self._sessions[message.key] = said
+            self._count(known, said)
         if len(self._sessions) > self._limits.directory_max:
             self._forget_some()
         self._ordered = None
+
+    def _count(self, before: ListSession | None, after: ListSession | None) -> None:
+        for line, by in ((before, -1), (after, 1)):
+            if line is not None and line.tenant is not None:
+                counted = self._counts[line.tenant]
+                is_open, runs = line.status != "closed", line.status in ("running", "waiting")
+                counted = Counted(counted.open + by * is_open, counted.running + by * runs)
+                self._counts[line.tenant] = counted
+                if counted == Counted():
+                    del self._counts[line.tenant]
 
     def _forget_some(self) -> None:
         """Forget the sessions longest untouched, several at once: finding them costs a look at all."""
         count = max(1, self._limits.directory_max // 10)
         oldest = nsmallest(count, self._sessions.items(), key=lambda item: item[1].updated_at)
         for key, _ in oldest:
-            del self._sessions[key]
+            self._count(self._sessions.pop(key), None)
 
 
 def _version(line: ListSession) -> tuple[int, int]:

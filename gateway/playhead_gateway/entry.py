@@ -20,14 +20,19 @@ from playhead.ids import BEGINNING, SessionId, parse_session_id
 from playhead.log import SessionLog
 from starlette.requests import HTTPConnection
 
+from playhead_gateway.allowances import Allowances
 from playhead_gateway.catalog import Catalog
 from playhead_gateway.fanout import Fanout
 from playhead_gateway.limits import Limits
 from playhead_gateway.principal import LOCAL, Principal, Scope
 from playhead_gateway.problems import Problem
 from playhead_gateway.query import trace_of
+from playhead_gateway.quotas import Quotas
 
-__all__ = ["Authenticate", "Entry", "Record", "Tenants", "expiry_of", "principal_of"]
+__all__ = ["RATES", "Authenticate", "Entry", "Record", "Tenants", "expiry_of", "principal_of"]
+
+RATES = "playhead.rates"
+"""Where in a request's scope the headers are that say how much more may be asked."""
 
 Record = Callable[[Access], Awaitable[None]]
 """Keeps an audit record; when it returns the record is safe."""
@@ -38,6 +43,10 @@ class Authenticate(Protocol):
 
     async def __call__(self, connection: HTTPConnection) -> Principal:
         """Give the principal of a request or a WebSocket's handshake. Raises `Problem` with 401."""
+        ...
+
+    def quotas(self, key: str | None, tenant: str | None) -> Quotas:
+        """Give what may be taken with a principal's key, or if that is None by a tenant."""
         ...
 
 
@@ -58,8 +67,16 @@ def expiry_of(principal: Principal) -> float:
 class Entry:
     """The door of one gateway. Without `authenticate` everybody is `LOCAL`, and nothing is asked or recorded."""
 
-    def __init__(self, tenants: Tenants, authenticate: Authenticate | None, record: Record, now: Callable[[], int]):
+    def __init__(
+        self,
+        tenants: Tenants,
+        authenticate: Authenticate | None,
+        allowances: Allowances,
+        record: Record,
+        now: Callable[[], int],
+    ) -> None:
         self._tenants = tenants
+        self._allowances = allowances
         self._authenticate = authenticate
         self._record = record
         self._now = now
@@ -74,6 +91,7 @@ class Entry:
         principal = await self._authenticate(connection)
         connection.scope["playhead.principal"] = principal
         connection.scope["playhead.action"] = action
+        connection.scope[RATES] = self._allowances.request(principal, writes=scope != "sessions:read")
         named = connection.path_params.get("session")
         session = None if named is None else parse_session_id(str(named))
         if scope not in principal.scopes:

@@ -20,6 +20,7 @@ from playhead.session import empty
 from playhead.telemetry import Telemetry
 from starlette.requests import HTTPConnection
 
+from playhead_gateway.allowances import Allowances
 from playhead_gateway.catalog import Catalog
 from playhead_gateway.deliveries import Deliveries
 from playhead_gateway.entry import Authenticate, Entry, Tenants, principal_of
@@ -70,11 +71,13 @@ class Gateway:
         self.states = States(parts.log, parts.codec, parts.limits)
         self.questions = Questions(parts.log, parts.codec, parts.limits)
         publish = Publisher(parts.queue, parts.topics.requests.name, parts.codec)
-        self.intake = Intake(parts.log, publish, parts.entropy, parts.limits)
         self.deliveries = Deliveries(parts.queue, parts.topics.results.name, parts.codec, parts.lease_key)
         self.redrive = Redrive(parts.queue, parts.topics, parts.codec, parts.clock, parts.limits)
         self.tenants = Tenants(parts.log, self.fanout, self.catalog, parts.limits)
-        self.entry = Entry(self.tenants, parts.authenticate, self._record, parts.clock)
+        quotas = None if parts.authenticate is None else parts.authenticate.quotas
+        self.allowances = Allowances(quotas, self.catalog)
+        self.entry = Entry(self.tenants, parts.authenticate, self.allowances, self._record, parts.clock)
+        self.intake = Intake(parts.log, publish, self.allowances.begin, parts.entropy, parts.limits)
         self._agents: OrderedDict[SessionId, str | None] = OrderedDict()
 
     @asynccontextmanager

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 import orjson
 from playhead.codec import Codec
@@ -79,6 +79,14 @@ class Started:
     replayed: bool = False
 
 
+class Allow(Protocol):
+    """Tells whether a tenant may have one more session, or one more run in a session."""
+
+    def __call__(self, session: SessionId, tenant: str | None, *, is_new: bool, runs: bool) -> None:
+        """Count it. Raises `Problem`."""
+        ...
+
+
 class Recent:
     """The fingerprints of what was published a short time ago, by id. Bounded; the oldest go first."""
 
@@ -101,8 +109,11 @@ class Recent:
 class Intake:
     """Publishes requests to sessions."""
 
-    def __init__(self, log: SessionLog, publish: Publisher, entropy: Callable[[], bytes], limits: Limits) -> None:
+    def __init__(
+        self, log: SessionLog, publish: Publisher, allow: Allow, entropy: Callable[[], bytes], limits: Limits
+    ) -> None:
         self._log = log
+        self._allow = allow
         self._publish = publish
         self._entropy = entropy
         self._recent = Recent(limits.recent_max)
@@ -127,6 +138,7 @@ class Intake:
             raise _other_request(key)
         if same:
             return Started(session, None if new.content is None else Asked(run, message, replayed=True), replayed=True)
+        self._allow(session, new.tenant, is_new=True, runs=new.content is not None)
         say = None if new.content is None else Say(message, session, message, run, new.content, trace=trace)
         # A session is begun once, so its id is enough to name the request that begins it.
         request = f"req_{digest('start', session)}"
@@ -146,6 +158,7 @@ class Intake:
         if same is False:
             raise _other_request(key)
         if not same:
+            self._allow(session, new.tenant, is_new=True, runs=True)
             request = f"req_{digest('call', session)}"
             await self._publish(
                 CallTool(request, session, message, run, new.name, new.input, new.metadata, trace, new.tenant)
@@ -170,6 +183,7 @@ class Intake:
         if mode == "reject" and state.run is not None:
             detail = f"{state.run.run_id} is going; wait for its end, or use the mode queue or interrupt"
             raise Problem(409, "run-in-progress", detail, run_id=state.run.run_id)
+        self._allow(session, state.tenant, is_new=False, runs=True)
         await self._publish(Say(message, session, message, run, content, mode, trace))
         self._recent.add(message, content)
         return Asked(run, message)

@@ -16,13 +16,14 @@ from playhead_gateway.access.cookies import Cookie, cookie_text, read_cookie
 from playhead_gateway.access.file import AccessFile
 from playhead_gateway.access.keys import PREFIX, find_key
 from playhead_gateway.access.refusals import NotAllowedHere, Refused
-from playhead_gateway.access.rules import Key, Quotas, Rules, Tenant
+from playhead_gateway.access.rules import Key, Rules, Tenant
 from playhead_gateway.access.signed import Secrets
 from playhead_gateway.access.standing import KEY_MARK, TOKEN_MARK, Standing, standing_of
 from playhead_gateway.access.tickets import TICKET_SCOPES, TICKET_SECONDS, Ticket, read_ticket, ticket_text
 from playhead_gateway.access.tokens import Tokens
 from playhead_gateway.principal import Principal
 from playhead_gateway.problems import Problem
+from playhead_gateway.quotas import UNBOUNDED, Quotas
 
 __all__ = ["Authenticator", "asked_of", "credential_way"]
 
@@ -85,10 +86,13 @@ class Authenticator:
         """Count the whole seconds until then."""
         return max(0, int(when - self._now))
 
-    def quotas(self, principal: Principal) -> tuple[Quotas, Quotas]:
-        """Give what a principal may take: with its own key, and with all others of its tenant together."""
-        key, tenant = self.rules.keys.get(_key_id(principal)), self.rules.tenants.get(principal.tenant or "")
-        return (Quotas() if key is None else key.granted.quotas), (Quotas() if tenant is None else tenant.quotas)
+    def quotas(self, key: str | None, tenant: str | None) -> Quotas:
+        """Give what may be taken with a key, by a principal's `key`, or if that is None by all of a tenant together."""
+        if key is not None:
+            found = self.rules.keys.get(key.removeprefix(KEY_MARK)) if key.startswith(KEY_MARK) else None
+            return UNBOUNDED if found is None else found.granted.quotas
+        granted = self.rules.tenants.get(tenant or "")
+        return UNBOUNDED if granted is None else granted.quotas
 
     @property
     def _now(self) -> float:
@@ -193,7 +197,3 @@ def _of_standing(standing: Standing, rules: Rules, now: float) -> Principal:
 def _first(*patterns: tuple[str, ...] | None) -> tuple[str, ...]:
     """Give the first list that there is, and be it empty: that is none, not any."""
     return next((one for one in patterns if one is not None), ANY)
-
-
-def _key_id(principal: Principal) -> str:
-    return principal.key.removeprefix(KEY_MARK) if principal.key.startswith(KEY_MARK) else ""

@@ -23,8 +23,9 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from playhead_gateway.access.cookies import is_loopback
 from playhead_gateway.access.keys import HASH, KEY_ID
 from playhead_gateway.principal import Scope
+from playhead_gateway.quotas import Quotas
 
-__all__ = ["Algorithm", "Claims", "Issuer", "Key", "Quotas", "Rules", "Tenant", "read_rules"]
+__all__ = ["Algorithm", "Claims", "Issuer", "Key", "Rules", "Tenant", "read_rules"]
 
 KEYS_MAX = 10_000
 SECRET_CHARS_MIN = 32
@@ -92,21 +93,30 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Quotas(_Part):
+class _KeyQuotas(_Part):
     requests: Rate | None = None
     messages: Rate | None = None
     streams: Count | None = None
+
+
+class _Quotas(_KeyQuotas):
+    """The log knows whose tenant's a session is, and not which key began it."""
+
     sessions: Count | None = None
     runs: Count | None = None
 
 
-class _Tenant(_Part):
+class _Granting(_Part):
     agents: Patterns | None = None
     pools: Patterns | None = None
+
+
+class _Tenant(_Granting):
     limits: _Quotas = _Quotas()
 
 
-class _Key(_Tenant):
+class _Key(_Granting):
+    limits: _KeyQuotas = _KeyQuotas()
     id: Annotated[str, AfterValidator(_key_id)]
     name: Name
     hash: Annotated[str, AfterValidator(_hash)]
@@ -151,20 +161,6 @@ class _File(_Part):
         if twice:
             raise ValueError(f"two keys have the id {twice[0]}")
         return self
-
-
-@dataclass(frozen=True, slots=True)
-class Quotas:
-    """What a key or a tenant may take of the gateway; `None` is as much as there is.
-
-    `requests` and `messages` are rates; of `streams`, `sessions` and `runs`, how many may be open at once.
-    """
-
-    requests: RateLimit | None = None
-    messages: RateLimit | None = None
-    streams: int | None = None
-    sessions: int | None = None
-    runs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,12 +223,13 @@ def _key(key: _Key) -> Key:
     return Key(key.id, key.name, key.hash, key.tenant, key.scopes, _seconds(key.expires_at), _granted(key))
 
 
-def _granted(table: _Tenant) -> Tenant:
+def _granted(table: _Tenant | _Key) -> Tenant:
     limits = table.limits
     requests, messages = (
         None if text is None else RateLimit.parse(text) for text in (limits.requests, limits.messages)
     )
-    return Tenant(table.agents, table.pools, Quotas(requests, messages, limits.streams, limits.sessions, limits.runs))
+    sessions, runs = (limits.sessions, limits.runs) if isinstance(limits, _Quotas) else (None, None)
+    return Tenant(table.agents, table.pools, Quotas(requests, messages, limits.streams, sessions, runs))
 
 
 def _seconds(when: datetime | None) -> float:

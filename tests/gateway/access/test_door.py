@@ -15,6 +15,7 @@ from playhead.ids import SessionId
 from playhead_gateway.access.authenticator import Authenticator
 from playhead_gateway.access.file import AccessFile
 from playhead_gateway.app import create_app
+from playhead_gateway.quotas import Quotas
 from starlette.requests import Request
 
 from tests.gateway.access.issuer import key_server
@@ -490,9 +491,9 @@ async def test_agents_and_pools_of_a_key_go_before_its_tenants_and_an_empty_list
     found: list[Any] = [await authenticate(_request(key.text)) for key in (CI, OPS, ACME, OLD)]
     assert [one.agents for one in found] == [("support",), (), ("sales", "support"), ("*",)]
     assert [one.pools for one in found] == [("default",), ("default",), ("default",), ("*",)]
-    mine, shared = authenticate.quotas(found[0])
+    mine, shared = authenticate.quotas(found[0].key, "acme"), authenticate.quotas(None, "acme")
     assert (mine.requests is not None, mine.streams, shared.streams) == (True, None, 9)
-    assert authenticate.quotas(found[3]) == (type(mine)(), type(mine)())
+    assert authenticate.quotas(found[3].key, None) == authenticate.quotas(None, None) == Quotas()
 
 
 def _request(key: str) -> Request:
