@@ -171,6 +171,15 @@ class Gateway:
             return session
         return await self.new_session(principal_of(connection), f"{kind} {name}")
 
+    async def find_session(self, connection: HTTPConnection, kind: str, name: str) -> SessionId:
+        """Give the session that `named_session` gives, and make none. Raises `UnknownSession`, `Unavailable`."""
+        if is_session_id(name):
+            return await self.named_session(connection, kind, name)
+        session = self.intake.named(f"{kind} {name}", principal_of(connection).tenant)
+        await self.entry.enter(connection, session)
+        await self.parts.log.end(session)
+        return session
+
     def remember_agent(self, session: SessionId, agent: str | None) -> str | None:
         """Note which agent a new session is to have, until its log says so, and give its name if it is known."""
         self._agents[session] = agent or self.catalog.default_agent

@@ -118,12 +118,15 @@ class Intake:
         self._entropy = entropy
         self._recent = Recent(limits.recent_max)
 
-    async def create(self, key: str | None, tenant: str | None = None) -> SessionId:
-        """Make the session that a tenant's key names, or a new one. The same key names another for each tenant."""
-        if key is None:
-            return await self._log.create()
+    @staticmethod
+    def named(key: str, tenant: str | None = None) -> SessionId:
+        """Name the session that a tenant's key names, whether there is one or not. It is another for each tenant."""
         name = key.encode() if tenant is None else orjson.dumps([tenant, key])
-        return await self._log.create(session_id(sha256(name).digest()[:16]))
+        return session_id(sha256(name).digest()[:16])
+
+    async def create(self, key: str | None, tenant: str | None = None) -> SessionId:
+        """Make the session that a tenant's key names, or a new one."""
+        return await self._log.create(None if key is None else self.named(key, tenant))
 
     async def start(self, state: Session, new: NewSession, key: str | None, trace: str | None) -> Started:
         """Begin a session that `create` made; `state` is what its log shows. Raises `Problem`, `Unavailable`."""

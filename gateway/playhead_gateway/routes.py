@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from playhead_gateway import openapi
 from playhead_gateway.access.schemes import described_for
+from playhead_gateway.agui_routes import add_agui_routes
 from playhead_gateway.answers import Endpoint, guarded, json_answer, replay
 from playhead_gateway.bodies import (
     CancelBody,
@@ -54,7 +55,14 @@ WRITE: Scope = "sessions:write"
 STATUSES = ("idle", "running", "waiting", "closed")
 
 
-MORE = (add_call_routes, add_tool_routes, add_letter_routes, add_output_routes, add_channel_routes)
+MORE = (
+    add_call_routes,
+    add_tool_routes,
+    add_letter_routes,
+    add_output_routes,
+    add_channel_routes,
+    add_agui_routes,
+)
 """The routes that have modules of their own."""
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx2
 import orjson
 from ag_ui.core import Event as AgUiEvent
 from hypothesis import strategies as st
@@ -50,6 +53,27 @@ OFFICIAL: TypeAdapter[Any] = TypeAdapter(AgUiEvent)
 """The protocol's own models of its events."""
 
 Said = dict[str, Any]
+
+
+class Reading:
+    """A stream being read. Waits at most five seconds."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self.raw = b""
+        self._chunks = response.aiter_raw()
+
+    async def until(self, raw: bytes) -> None:
+        while raw not in self.raw:
+            await self._read()
+
+    async def finish(self) -> None:
+        with suppress(StopAsyncIteration):
+            while True:
+                await self._read()
+
+    async def _read(self) -> None:
+        async with asyncio.timeout(5):
+            self.raw += await anext(self._chunks)
 
 
 def frames_of(events: Sequence[Event], session: SessionId = SESSION) -> list[bytes]:
@@ -175,7 +199,7 @@ class Client:
         self._begin("call", event)
         message = self._find(event["parentMessageId"])
         if message is None:
-            message = {"id": event["parentMessageId"], "role": "assistant"}
+            message = Said(id=event["parentMessageId"], role="assistant")
             self.messages.append(message)
         call = {"id": event["toolCallId"], "type": "function"}
         message.setdefault("toolCalls", []).append(
@@ -300,7 +324,7 @@ class Log:
         self.events += [ToolInputDelta(*place, call, "{") for call in calls]
         if self.draw(st.booleans()):
             blocks = [*blocks, {"type": "text", "text": "the rest"}]  # what had not become a delta yet
-        uses = [{"type": "tool_use", "id": call, "name": "weather", "input": {}} for call in calls]
+        uses: list[Said] = [{"type": "tool_use", "id": call, "name": "weather", "input": {}} for call in calls]
         message = Json(orjson.dumps({"role": "assistant", "content": blocks + uses}).decode())
         self.events.append(ModelCallCompleted(*place, message, Usage(3, 5, 1, 1), "end_turn", 12))
         for index, call in enumerate(calls):

@@ -6,8 +6,11 @@ from copy import deepcopy
 from typing import Any
 
 import orjson
+import pytest
+from ag_ui.core import AgentCapabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from playhead.commands import AnnounceAgent, AnnounceTool, AnswerQuestion, CancelRun, Say, StartSession
 from playhead.events import (
     ApprovalGiven,
     ApprovalRequested,
@@ -31,11 +34,11 @@ from playhead.events import (
     Usage,
     UserMessage,
 )
-from playhead.ids import call_id, message_id, run_id
+from playhead.ids import CallId, SessionId, call_id, message_id, run_id
 from playhead_gateway.projections.agui import AgUi, Window
 
-from tests.gateway.agui_model import SESSION, Client, Said, events_in, frames_of, logs
-from tests.gateway.support import CLOSED, OWNED, STARTED, a_turn
+from tests.gateway.agui_model import SESSION, Client, Reading, Said, events_in, frames_of, logs
+from tests.gateway.support import CLOSED, OWNED, STARTED, World, a_turn, client_of, serving, until_ready
 
 THREAD = "a thread"
 MESSAGE = message_id(SESSION, "first")
@@ -62,12 +65,12 @@ def types_of(told: list[Said]) -> list[str]:
     return [event["type"] for event in told]
 
 
-def asked(question: str, call: str = CALL) -> QuestionAsked:
-    return QuestionAsked(*AT, question, Json('"Sure?"'), Json('{"type":"string"}'), call_id=call)  # type: ignore[arg-type]
+def asked(question: str, call: CallId = CALL) -> QuestionAsked:
+    return QuestionAsked(*AT, question, Json('"Sure?"'), Json('{"type":"string"}'), call_id=call)
 
 
-def called(call: str) -> ToolCall:
-    return ToolCall(*AT, call, "weather", Json('{"city":"Oslo"}'), "read", "default")  # type: ignore[arg-type]
+def called(call: CallId) -> ToolCall:
+    return ToolCall(*AT, call, "weather", Json('{"city":"Oslo"}'), "read", "default")
 
 
 def completed(*blocks: Said) -> ModelCallCompleted:
@@ -152,7 +155,7 @@ def test_who_comes_without_a_cursor_is_shown_what_there_is_and_how_it_stands(log
         assert client.shown == uncut.shown
         assert client.running == uncut.running
         assert client.items == uncut.items
-        assert client.running or client.interrupts == uncut.interrupts
+        assert client.outcomes[-1:] != ["interrupt"] or client.interrupts == uncut.interrupts
         assert client.outcomes == ([] if uncut.running else uncut.outcomes[-1:])
 
 
@@ -335,3 +338,170 @@ def test_a_session_that_closes_before_it_said_anything_says_so() -> None:
     (told,) = events_in(dialect.ending(3))
     assert (told["type"], told["code"]) == ("RUN_ERROR", "session_closed")
     assert events_in(dialect.farewell("draining")) == []
+
+
+# --- over HTTP ---------------------------------------------------------------------------------------------------
+
+DONE = [TextDelta(*AT, "hi"), completed({"type": "text", "text": "hi"}), RunCompleted(RUN, Usage(3, 5))]
+
+
+def body(*messages: Said, thread: str, run: str = "r1", **more: Any) -> Said:
+    return {"threadId": thread, "runId": run, "messages": list(messages), "tools": [], **more}
+
+
+def user(content: object, identity: str = "u1") -> Said:
+    return {"id": identity, "role": "user", "content": content}
+
+
+async def a_session(world: World, *events: Event) -> SessionId:
+    session = await world.log.create()
+    await world.write(session, *events)
+    return session
+
+
+async def test_a_thread_that_is_new_is_a_session_that_begins_and_is_told_what_comes(world: World) -> None:
+    async with serving(world.parts()) as served:
+        thread, sent = "my thread", body(user("hello"), thread="my thread", forwardedProps={"agent": "support"})
+        async with served.client.stream("POST", "/agui", json=sent) as response:
+            assert response.headers["content-type"] == "text/event-stream"
+            watched = Reading(response)
+            start, say = await world.published()
+            assert isinstance(start, StartSession)
+            assert isinstance(say, Say)
+            assert (start.agent, start.message, say.content) == ("support", None, '"hello"')
+            session, run = say.session, say.run_id
+            begun = [STARTED, OWNED, UserMessage(run, say.message_id, say.content), RunStarted(run, say.message_id)]
+            await world.write(session, *begun)
+            await watched.until(b"MESSAGES_SNAPSHOT")
+            await world.write(session, RunCompleted(run, Usage()))
+            await watched.finish()
+        told = events_in(watched.raw)
+        assert types_of(told) == ["RUN_STARTED", "MESSAGES_SNAPSHOT", "RUN_FINISHED"]
+        assert {event["runId"] for event in told if "runId" in event} == {"r1"}
+        again = await served.client.post("/agui", json=sent)
+        assert again.content == watched.raw
+        assert len(await world.published()) == 2
+        renamed = body(user("hello", told[1]["messages"][0]["id"]), user("and?", "u2"), thread=thread, run="r2")
+        async with served.client.stream("POST", "/agui", json=renamed):
+            *_, last = await world.published()
+        assert isinstance(last, Say)
+        assert (last.content, len(await world.published())) == ('"and?"', 3)
+
+
+async def test_a_run_in_full_is_resumed_at_each_cursor_and_at_its_end_there_is_nothing_left(world: World) -> None:
+    session = await a_session(world)
+    await world.write(session, STARTED, OWNED, *a_turn(session))
+    async with serving(world.parts()) as served:
+        url = f"/agui/{session}/events"
+        full = await served.client.get(url, params={"after": "0"})
+        uncut = Client().apply(events_in(full.content))
+        for event in events_in(full.content):
+            cursor = event["metadata"]["playhead"]["cursor"]
+            answer = await served.client.get(url, params={"after": cursor})
+            shown = Client().apply(events_in(answer.content)).shown if answer.status_code == 200 else uncut.shown
+            assert shown == uncut.shown
+        ended = await served.client.get(url, params={"after": uncut.cursor})
+        assert (ended.status_code, ended.content) == (204, b"")
+        now = Client().apply(events_in((await served.client.get(url)).content))
+        assert (now.shown, now.outcomes) == (uncut.shown, ["success"])
+
+
+async def test_a_cursor_that_is_not_of_the_thread_and_a_thread_that_is_not_there_are_refused(world: World) -> None:
+    session = await a_session(world, STARTED, OWNED, *a_turn(SESSION))
+    async with client_of(world.parts()) as client:
+        for after, status in (("3-00000000", 409), ("99", 409), ("x", 400)):
+            assert (await client.get(f"/agui/{session}/events", params={"after": after})).status_code == status
+        assert (await client.get("/agui/nobody/events")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"tools": [{"name": "confirm", "description": "Ask."}]}, 422, "client-tools"),
+        ({"messages": []}, 422, "nothing-to-run"),
+        ({"messages": [{"id": "a", "role": "assistant", "content": "hi"}]}, 422, "nothing-to-run"),
+        ({"messages": [{"id": "a", "role": "user", "content": ""}]}, 422, "invalid-message"),
+        ({"messages": [{"id": "a", "role": "user", "content": [{"type": "audio"}]}]}, 422, "invalid-message"),
+        ({"resume": [{"interruptId": "q_9", "status": "resolved"}]}, 422, "unknown-interrupt"),
+        ({"runId": ""}, 422, "invalid-body"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_before_a_run_starts(
+    world: World, change: Said, status: int, code: str
+) -> None:
+    async with client_of(world.parts()) as client:
+        answer = await client.post("/agui", json={**body(user("hello"), thread="t"), **change})
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+        assert await world.published() == []
+
+
+async def test_what_was_answered_elsewhere_is_not_asked_again(world: World) -> None:
+    async with serving(world.parts()) as served:
+        elsewhere = {"id": "a1", "role": "assistant", "content": "I was told before"}
+        sent = body(
+            user("once"), elsewhere, user("now", "u2"), user([{"type": "text", "text": "more"}], "u3"), thread="t"
+        )
+        async with served.client.stream("POST", "/agui", json=sent):
+            said = [one.content for one in await world.published() if isinstance(one, Say)]
+        assert said == ['"now"', '[{"type":"text","text":"more"}]']
+
+
+async def test_an_agent_that_the_thread_does_not_have_is_refused(world: World) -> None:
+    session = await a_session(world, STARTED, OWNED, *a_turn(SESSION))
+    async with client_of(world.parts()) as client:
+        answer = await client.post("/agui", params={"agent": "other"}, json=body(user("hi"), thread=session))
+        assert (answer.status_code, answer.json()["code"]) == (409, "other-agent")
+
+
+async def test_an_interrupt_is_answered_by_the_next_request_or_given_up_and_not_passed_over(world: World) -> None:
+    session = await a_session(world, *BEGUN, called(CALL), asked("q_1"))
+    async with serving(world.parts()) as served:
+        passed = await served.client.post("/agui", json=body(user("hi", "u9"), thread=session))
+        assert (passed.status_code, passed.json()["interrupts"]) == (409, ["q_1"])
+        resume = [{"interruptId": "q_1", "status": "resolved", "payload": {"yes": True}}]
+        async with served.client.stream(
+            "POST", "/agui", json=body(thread=session, run="r2", resume=resume)
+        ) as response:
+            watched = Reading(response)
+            (answer,) = await world.published()
+            assert isinstance(answer, AnswerQuestion)
+            assert (answer.question_id, answer.content) == ("q_1", '{"yes":true}')
+            await world.write(session, QuestionAnswered(*AT, "q_1", answer.content, "user"), cause=answer.request_id)
+            await world.write(session, ToolResult(*AT, CALL, "ok", Json("1"), 1), RunCompleted(RUN, Usage()))
+            await watched.finish()
+        client = Client().apply(events_in(watched.raw))
+        assert (client.runs, client.outcomes) == (["r2"], ["success"])
+        again = await served.client.post("/agui", json=body(thread=session, run="r2", resume=resume))
+        assert again.content == watched.raw
+
+
+async def test_an_interrupt_that_is_given_up_cancels_its_run(world: World) -> None:
+    session = await a_session(world, *BEGUN, called(CALL), asked("q_1"))
+    async with serving(world.parts()) as served:
+        sent = body(thread=session, run="r2", resume=[{"interruptId": "q_1", "status": "cancelled"}])
+        async with served.client.stream("POST", "/agui", json=sent) as response:
+            watched = Reading(response)
+            (cancel,) = await world.published()
+            assert isinstance(cancel, CancelRun)
+            assert cancel.run_id == RUN
+            await world.write(
+                session, ToolResult(*AT, CALL, "cancelled", Json("{}"), 1), RunCancelled(RUN, "requested")
+            )
+            await watched.finish()
+        client = Client().apply(events_in(watched.raw))
+        assert client.outcomes == ["cancelled"]
+
+
+async def test_an_agents_capabilities_are_such_as_the_protocol_has(world: World) -> None:
+    agent = AnnounceAgent("support", "1", "scripted:plain", "Helps.", ("weather",), True, 1)
+    await world.announce(world.topics.catalog.name, "agent/support", agent)
+    tool = AnnounceTool("default", "weather", "Sky.", Json('{"type":"object"}'), "abc", "read", 5000, 3, 1)
+    await world.announce(world.topics.catalog.name, "default/weather", tool)
+    async with client_of(world.parts()) as client:
+        await until_ready(client)
+        shown = (await client.get("/agui/capabilities")).json()
+    known = AgentCapabilities.model_validate(shown)
+    assert known.model_dump(by_alias=True, exclude_none=True, mode="json") == shown
+    assert known.transport is not None
+    assert known.transport.resumable
+    assert [tool["name"] for tool in shown["tools"]["items"]] == ["weather"]
