@@ -120,21 +120,23 @@ def open_interrupts(state: Session) -> dict[str, RunId]:
 async def ask(gateway: Gateway, request: Request, given: RunInput, state: Session) -> Following:
     """Send what is new to a session whose log shows `state`, and find the run that answers it. Raises `Problem`."""
     agent = _agent(gateway, request, given, state)
-    said = [
-        (message.id, _content(gateway, message)) for message in _last_said(given.messages) if not _has(state, message)
-    ]
-    _check_interrupts(given, state, says=bool(said))
+    messages = _last_said(given.messages)
+    # One that the session has under the client's name is said again: the intake tells whether it is still the same.
+    said = [(message.id, _content(gateway, message)) for message in messages if not _is_ours(state, message)]
+    is_new = any(_run_of(state, message) is None for message in messages)
+    _check_interrupts(given, state, says=is_new)
     answered = await _answer(gateway, request, given, state) if given.resume else None
-    if said:
-        runs = await _say(gateway, request, agent, state, said)
-        return Following(runs[-1], frozenset(runs), frozenset() if answered is None else answered.answers)
-    if answered is not None:
+    if answered is not None and not is_new:
         return answered
-    mine = (message for message in reversed(given.messages) if message.role == "user")
-    known = next((run for message in mine if (run := _run_of(state, message)) is not None), None)
-    if known is None:
+    if said:
+        await _say(gateway, request, agent, state, said)
+    runs = [_run_of(state, message) or _named(state, message) for message in messages]
+    if not runs:
+        mine = (_run_of(state, message) for message in reversed(given.messages) if message.role == "user")
+        runs = [run for run in mine if run is not None][:1]
+    if not runs:
         raise Problem(422, "nothing-to-run", "there is neither a message of the user at the end, nor an answer")
-    return Following(known, frozenset((known,)))
+    return Following(runs[-1], frozenset(runs), frozenset() if answered is None else answered.answers)
 
 
 def _agent(gateway: Gateway, request: Request, given: RunInput, state: Session) -> str | None:
@@ -169,14 +171,24 @@ def _content(gateway: Gateway, message: InputMessage) -> Json:
         raise Problem(422, "invalid-message", f"the message {message.id!r}: {unsupported}") from None
 
 
-def _has(state: Session, message: InputMessage) -> bool:
-    """Tell whether a message is one that we named: in a snapshot, from which the client has it."""
+def _named(state: Session, message: InputMessage) -> RunId:
+    """Name the run of a message that is said under the client's own name for it."""
+    return run_id(state.id, message_id(state.id, _key(message.id)))
+
+
+def _is_ours(state: Session, message: InputMessage) -> bool:
+    """Tell whether the client has a message from a snapshot, under our name for it."""
     return run_id(state.id, MessageId(message.id)) in _runs(state)
 
 
 def _run_of(state: Session, message: InputMessage) -> RunId | None:
-    named = MessageId(message.id), message_id(state.id, f"{KIND} {message.id}")
-    return next((run for run in (run_id(state.id, name) for name in named) if run in _runs(state)), None)
+    """Give the run of a message that the session has, under either name."""
+    named = _named(state, message), run_id(state.id, MessageId(message.id))
+    return next((run for run in named if run in _runs(state)), None)
+
+
+def _key(name: str) -> str:
+    return f"{KIND} {name}"
 
 
 def _runs(state: Session) -> set[RunId]:
@@ -186,7 +198,7 @@ def _runs(state: Session) -> set[RunId]:
 
 async def _say(
     gateway: Gateway, request: Request, agent: str | None, state: Session, said: Sequence[tuple[str, Json]]
-) -> list[RunId]:
+) -> None:
     principal, trace = principal_of(request), trace_of(request)
     if not state.started:
         # Apart from the first message: of two that begin one thread at a time, both are said.
@@ -194,10 +206,8 @@ async def _say(
         await gateway.intake.start(state, new, None, trace)
         gateway.remember_agent(state.id, agent)
         state = replace(state, tenant=principal.tenant)
-    runs: list[RunId] = []
-    for identity, content in said:
-        runs.append((await gateway.intake.say(state, content, "queue", f"{KIND} {identity}", trace)).run_id)
-    return runs
+    for name, content in said:
+        await gateway.intake.say(state, content, "queue", _key(name), trace)
 
 
 def _check_interrupts(given: RunInput, state: Session, *, says: bool) -> None:
@@ -218,9 +228,9 @@ async def _answer(gateway: Gateway, request: Request, given: RunInput, state: Se
     for entry, content in zip(entries, contents, strict=True):
         asked = found.asked[entry.interrupt]
         if entry.status == "cancelled":
-            await gateway.intake.cancel(state.id, asked.run_id, f"{KIND} {entry.interrupt}", "interrupt_cancelled")
+            await gateway.intake.cancel(state.id, asked.run_id, _key(entry.interrupt), "interrupt_cancelled")
         else:
             answer = NewAnswer(entry.interrupt, content, principal_of(request).name)
-            await gateway.intake.answer(state, answer, f"{KIND} {given.run}", found)
+            await gateway.intake.answer(state, answer, _key(given.run), found)
     resolved = frozenset(entry.interrupt for entry in entries if entry.status == "resolved")
     return Following(found.asked[entries[0].interrupt].run_id, answers=resolved)

@@ -446,6 +446,15 @@ async def test_what_was_answered_elsewhere_is_not_asked_again(world: World) -> N
         assert said == ['"now"', '[{"type":"text","text":"more"}]']
 
 
+async def test_another_message_under_a_name_that_was_used_is_refused(world: World) -> None:
+    thread = "t"
+    async with serving(world.parts()) as served:
+        async with served.client.stream("POST", "/agui", json=body(user("hello"), thread=thread)):
+            assert len(await world.published()) == 2
+        other = await served.client.post("/agui", json=body(user("something else"), thread=thread))
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency-mismatch")
+
+
 async def test_an_agent_that_the_thread_does_not_have_is_refused(world: World) -> None:
     session = await a_session(world, STARTED, OWNED, *a_turn(SESSION))
     async with client_of(world.parts()) as client:
