@@ -30,6 +30,9 @@ class Limits:
     """How many events one page with a filter looks at."""
     wait_seconds_max: float = 60.0
     """How long a page may be waited for. Proxies often give up on what is silent for a minute."""
+    response_seconds_max: float = 300.0
+    """How long a client waits for a whole answer of the Responses API before it is given what there is. White space is
+    sent meanwhile, so no proxy takes the silence for the end. Held to about a heartbeat."""
     directory_page: int = 50
     directory_page_max: int = 500
     directory_max: int = 20_000

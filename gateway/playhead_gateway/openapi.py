@@ -63,13 +63,17 @@ TASK_STATUS: Schema = {"type": "string", "enum": ["queued", "running", "complete
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a route answers when all is well. A stream may stand beside the JSON or alone."""
+    """What a route answers when all is well. A stream may stand beside the JSON or alone.
+
+    `refusal` is the shape of its refusals where they are not problems.
+    """
 
     status: int
     shape: Schema | None = None
     streams: bool = False
     is_empty_at_end: bool = False
     is_bytes: bool = False
+    refusal: Schema | None = None
 
 
 def _record(required: Schema, **optional: Schema) -> Schema:
@@ -219,6 +223,7 @@ IN_PATH: dict[str, Schema] = {
     "letter": LETTER_ID,
     "name": OUTPUT_NAME,
     "tool": {"type": "string", "pattern": "^[^/]+$"},
+    "response_id": {"type": "string", "pattern": "^resp_[0-9a-z]{26}_[0-9a-z]{26}(_[1-9][0-9]{0,5})?(_function)?$"},
 }
 """What may stand in a path, by its name there."""
 
@@ -301,6 +306,8 @@ def operation(
     if answer.is_bytes:
         content["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
     refused = {"application/problem+json": {"schema": PROBLEM}}
+    if answer.refusal is not None:
+        refused["application/json"] = {"schema": answer.refusal}
     responses: dict[int | str, Schema] = {
         answer.status: {"description": "Done, or taken to be done.", "content": content},
         "4XX": {"description": "Refused: the request must change.", "content": refused},

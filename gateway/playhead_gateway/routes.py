@@ -36,6 +36,7 @@ from playhead_gateway.openapi import Answer, operation
 from playhead_gateway.outputs import add_output_routes
 from playhead_gateway.principal import Scope
 from playhead_gateway.query import choice, directory_cursor, number, trace_of
+from playhead_gateway.responses_routes import add_responses_routes
 from playhead_gateway.tool_routes import add_tool_routes
 from playhead_gateway.views import (
     View,
@@ -62,6 +63,7 @@ MORE = (
     add_output_routes,
     add_channel_routes,
     add_agui_routes,
+    add_responses_routes,
 )
 """The routes that have modules of their own."""
 

@@ -1,0 +1,95 @@
+"""Refusals as the OpenAI API words them: `{"error": {"message", "type", "param", "code"}}`. Its clients read these."""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import Any
+
+import orjson
+from playhead.errors import PlayheadError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from playhead_gateway.answers import Endpoint
+from playhead_gateway.entry import RATES, Entry
+from playhead_gateway.principal import Scope
+from playhead_gateway.problems import Problem, problem_of
+
+__all__ = ["REFUSAL", "enveloped", "refused", "unknown_response"]
+
+TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+INVALID = "invalid_request_error"
+
+SAID_OTHERWISE = {"unknown-agent": (404, "model_not_found"), "idempotency-mismatch": (400, "idempotency_mismatch")}
+"""What has a status of its own there; else a 422 is a 400, and the code is ours."""
+
+_TEXT_OR_NULL = {"type": ["string", "null"]}
+REFUSAL: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": _TEXT_OR_NULL,
+                "code": _TEXT_OR_NULL,
+            },
+            "required": ["message", "type", "param", "code"],
+        }
+    },
+    "required": ["error"],
+}
+"""The shape of a refusal, for the OpenAPI document."""
+
+
+def refused(param: str, message: str, code: str = "unsupported_parameter") -> Problem:
+    """Refuse a parameter of a request."""
+    return Problem(400, code, message, param=param)
+
+
+def unknown_response(name: str) -> Problem:
+    """Refuse the id of a response that there is not, or that is not for who asks."""
+    return Problem(404, "response_not_found", f"Response with id {name[:200]!r} not found.", param="response_id")
+
+
+def enveloped(entry: Entry, scope: Scope, action: str, endpoint: Endpoint) -> Endpoint:
+    """Have an endpoint asked only by those who may, and word every refusal as this API does."""
+
+    @wraps(endpoint)
+    async def answering(request: Request) -> Response:
+        try:
+            await entry.admit(request, scope, action)
+            response = await endpoint(request)
+        except Problem as problem:
+            response = _worded(problem)
+        except PlayheadError as error:
+            problem = problem_of(error)
+            if problem.status == 500:
+                raise  # ours: logged at the edge
+            response = _worded(problem)
+        response.headers.update(request.scope.get(RATES, {}))
+        return response
+
+    return answering
+
+
+def _worded(problem: Problem) -> Response:
+    default = 400 if problem.status == 422 else problem.status, problem.code.replace("-", "_")
+    status, code = SAID_OTHERWISE.get(problem.code, default)
+    error = {
+        "message": problem.detail,
+        "type": "server_error" if status >= 500 else TYPES.get(status, INVALID),
+        "param": _param(problem),
+        "code": code,
+    }
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **problem.headers}
+    return Response(orjson.dumps({"error": error}), status, headers, "application/json")
+
+
+def _param(problem: Problem) -> str | None:
+    if problem.code == "unknown-agent":
+        return "model"
+    errors: list[dict[str, str]] = problem.more.get("errors", [])
+    pointed = errors[0]["pointer"].strip("/").partition("/")[0] if errors else ""
+    return problem.more.get("param") or problem.more.get("parameter") or pointed or None
