@@ -34,6 +34,8 @@ from tests.gateway.support import NOW, OWNED, STARTED, World, a_world
 CI, OPS, ACME, OLD = a_key(1), a_key(2), a_key(3), a_key(4)
 APP = "https://app.example"
 HERE = "http://gateway"
+OPENAI = ("/v1/responses", "/v1/models")
+"""Routes that say their errors as that protocol does."""
 TABLES = (
     key_table(CI),
     key_table(OPS, name="ops", scopes='["admin", "sessions:read"]'),
@@ -97,9 +99,12 @@ async def test_every_route_of_the_document_refuses_who_sends_nothing(
                 assert (answer.status_code, answer.json()["code"]) == (401, "invalid-ticket")
                 continue
             assert answer.status_code == 401, (method, place)
-            assert answer.headers["content-type"] == "application/problem+json"
-            assert answer.json()["code"] == "unauthenticated"
-            assert answer.headers["www-authenticate"] == 'Bearer realm="playhead"'
+            assert answer.headers["www-authenticate"] == 'Bearer realm="playhead"', (method, place)
+            if place.startswith(OPENAI):
+                assert answer.json()["error"]["code"] == "unauthenticated"
+            else:
+                assert answer.headers["content-type"] == "application/problem+json", (method, place)
+                assert answer.json()["code"] == "unauthenticated"
             asked += 1
     assert asked >= 15
 
@@ -372,7 +377,11 @@ async def test_a_cookie_does_not_outlive_the_token_that_it_was_made_with(world: 
         path = access_file(tmp_path, issuer_table(keys.url, "leeway_seconds = 0"))
         authenticate = Authenticator(AccessFile(path, ENVIRONMENT), lambda: now[0])
         async with door(world, authenticate) as client:
-            cookie = await cookie_of(client, signer.token(exp=SECONDS + 100))
+            token = signer.token(exp=SECONDS + 100)
+            made = await client.post("/v1/auth/cookie", headers=bearer(token))
+            assert made.json()["expires_at"] == NOW + 100_000_000
+            assert "Max-Age=100;" in made.headers["set-cookie"]
+            cookie = await cookie_of(client, token)
             now[0] = NOW + 99_000_000
             assert (await client.get("/v1/sessions", headers={"Cookie": cookie})).status_code == 200
             now[0] = NOW + 100_000_000
@@ -496,8 +505,25 @@ async def test_agents_and_pools_of_a_key_go_before_its_tenants_and_an_empty_list
     assert authenticate.quotas(found[3].key, None) == authenticate.quotas(None, None) == Quotas()
 
 
-def _request(key: str) -> Request:
-    headers = [(b"authorization", f"Bearer {key}".encode()), (b"host", b"gateway")]
+async def test_what_a_key_opens_ends_now_and_then_so_that_the_key_is_asked_for_again(tmp_path: Path) -> None:
+    soon = "expires_at = 2023-11-14T22:13:50Z"  # half a minute after the time of these tests
+    path = access_file(
+        tmp_path, key_table(CI), key_table(OPS, more=soon), top="stream_seconds = 40\ncookie_seconds = 60"
+    )
+    authenticate = authenticator(path)
+    for key, seconds, cookie_seconds in ((CI, 40, 60), (OPS, 30, 30)):
+        principal = await authenticate(_request(key.text))
+        assert principal.expires_at == SECONDS + seconds
+        cookie, until = authenticate.cookie(principal)
+        assert until == SECONDS + cookie_seconds
+        by_cookie = await authenticate(_request(cookie=f"__Host-playhead={cookie}"))
+        assert (by_cookie.expires_at, by_cookie.key) == (principal.expires_at, principal.key)
+
+
+def _request(key: str | None = None, cookie: str = "") -> Request:
+    headers = [(b"host", b"gateway"), (b"cookie", cookie.encode())]
+    if key is not None:
+        headers.append((b"authorization", f"Bearer {key}".encode()))
     return Request(
         {"type": "http", "method": "GET", "scheme": "http", "path": "/", "query_string": b"", "headers": headers}
     )

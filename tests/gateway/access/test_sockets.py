@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from playhead_gateway.access.file import AccessFile
 from websockets.exceptions import InvalidStatus
 
 from tests.gateway.access.support import ENVIRONMENT, a_key, access_file, key_table
-from tests.gateway.support import OWNED, STARTED, Served, a_world, serving
+from tests.gateway.support import NOW, OWNED, STARTED, Served, a_world, serving
 from tests.gateway.test_sockets import heard, talking
 
 CI, ACME = a_key(1), a_key(2)
@@ -32,7 +31,7 @@ class There:
 async def there(tmp_path: Path) -> AsyncGenerator[There, None]:
     world = await a_world()
     path = access_file(tmp_path, key_table(CI), key_table(ACME, more='tenant = "acme"'), top=f'origins = ["{APP}"]')
-    authenticate = Authenticator(AccessFile(path, ENVIRONMENT), lambda: time.time_ns() // 1000)
+    authenticate = Authenticator(AccessFile(path, ENVIRONMENT), lambda: NOW)
     session = await world.session_with(STARTED, OWNED)
     async with serving(replace(world.parts(), authenticate=authenticate)) as served:
         yield There(served, session)

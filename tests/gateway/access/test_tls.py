@@ -32,6 +32,10 @@ CI = a_key()
 KEY = {"Authorization": f"Bearer {CI.text}"}
 
 
+def clock() -> int:
+    return time.time_ns() // 1000
+
+
 def certificate(folder: Path, name: str = "server") -> Tls:
     """Make a certificate for this machine, signed by itself."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -75,9 +79,9 @@ async def serving(parts: GatewayParts, tls: Tls) -> AsyncGenerator[Served, None]
 async def test_a_gateway_with_a_certificate_speaks_tls_alone(tmp_path: Path) -> None:
     world = await a_world()
     path = access_file(tmp_path, key_table(CI))
-    authenticate = Authenticator(AccessFile(path, ENVIRONMENT), lambda: time.time_ns() // 1000)
+    authenticate = Authenticator(AccessFile(path, ENVIRONMENT), clock)
     session = await world.session_with(STARTED, OWNED)
-    async with serving(replace(world.parts(), authenticate=authenticate), certificate(tmp_path)) as served:
+    async with serving(replace(world.parts(), authenticate=authenticate, clock=clock), certificate(tmp_path)) as served:
         assert served.address.url.startswith("https://127.0.0.1:")
         answer = await served.client.get(f"/v1/sessions/{session}", headers=KEY)
         assert answer.status_code == 200
@@ -100,10 +104,10 @@ async def test_a_stream_is_sent_away_when_its_credential_ends(tmp_path: Path) ->
     world = await a_world()
     ends = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=1.5)
     path = access_file(tmp_path, key_table(CI, more=f"expires_at = {ends.isoformat()}"))
-    authenticate = Authenticator(AccessFile(path, ENVIRONMENT), lambda: time.time_ns() // 1000)
+    authenticate = Authenticator(AccessFile(path, ENVIRONMENT), clock)
     session = await world.session_with(STARTED, OWNED)
-    parts = replace(world.parts(heartbeat_seconds=0.1), authenticate=authenticate)
-    async with serving(parts, certificate(tmp_path)) as served:
+    parts = replace(world.parts(heartbeat_seconds=0.1), authenticate=authenticate, clock=clock)
+    async with asyncio.timeout(10), serving(parts, certificate(tmp_path)) as served:
         ticket = (await served.client.post(f"/v1/sessions/{session}/ticket", headers=KEY)).json()["url"]
         async with (
             served.client.stream("GET", f"/v1/sessions/{session}/events", headers={**SSE, **KEY}) as by_key,
