@@ -71,5 +71,5 @@ $(STAMP):
 		"$(PYTHON) comes without ensurepip: install your system's python3-venv package, and run make again." >&2; exit 1; }
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[openai,mcp]' --group test --group check
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[grpc,openai,mcp]' --group test --group check
 	@touch $@

@@ -244,10 +244,12 @@ def gateway_service(
 
     def listening(address: Address) -> None:
         on_ready(address)
+        if address.grpc_port is not None:
+            _log.info("serving gRPC", at=address.at(address.grpc_port))
         ready.set()
 
     async def run(stop: asyncio.Event) -> None:
-        where = Address(settings.host, settings.port, door.tls)
+        where = Address(settings.host, settings.port, door.tls, settings.grpc_port)
         await serve(parts, where, stop=stop, grace_seconds=settings.grace_seconds, on_ready=listening)
 
     return Running(run, ready)

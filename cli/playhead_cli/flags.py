@@ -70,6 +70,10 @@ Port = Annotated[
     int | None,
     typer.Option("--port", envvar="PLAYHEAD_PORT", help="0 is any free one.  [default: 4141]", show_default=False),
 ]
+GrpcPort = Annotated[
+    int | None,
+    typer.Option("--grpc-port", envvar="PLAYHEAD_GRPC_PORT", help="Serve gRPC here as well.", show_default=False),
+]
 Host = Annotated[
     str | None,
     typer.Option("--host", envvar="PLAYHEAD_HOST", help="Listen here.  [default: 127.0.0.1]", show_default=False),

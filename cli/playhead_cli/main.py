@@ -20,6 +20,7 @@ from playhead_cli.flags import (
     AsJson,
     Auth,
     Data,
+    GrpcPort,
     Host,
     Kafka,
     Mcp,
@@ -88,6 +89,7 @@ def dev(
     port: Port = None,
     host: Host = None,
     data: Data = None,
+    grpc_port: GrpcPort = None,
     reload: Annotated[
         bool, typer.Option("--reload/--no-reload", envvar="PLAYHEAD_RELOAD", help="Serve APP anew when it changes.")
     ] = True,
@@ -100,7 +102,14 @@ def dev(
     from playhead_cli.dev import dev
 
     settings = settings_of(
-        port=port, host=host, data=data, auth_file=auth, tls_cert=tls_cert, tls_key=tls_key, scenario=scenario
+        port=port,
+        grpc_port=grpc_port,
+        host=host,
+        data=data,
+        auth_file=auth,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        scenario=scenario,
     )
     finish(run(dev(app_path, settings, began=BEGAN, reload=reload), fast=True))
 
@@ -296,6 +305,7 @@ def worker(
 def gateway(
     kafka: Kafka = None,
     port: Port = None,
+    grpc_port: GrpcPort = None,
     host: Host = None,
     auth: Auth = None,
     tls_cert: TlsCert = None,
@@ -306,7 +316,7 @@ def gateway(
     from playhead_cli.roles import gateway
 
     settings = cluster_settings_of(
-        kafka=kafka, port=port, host=host, auth_file=auth, tls_cert=tls_cert, tls_key=tls_key
+        kafka=kafka, port=port, grpc_port=grpc_port, host=host, auth_file=auth, tls_cert=tls_cert, tls_key=tls_key
     )
     finish(run(gateway(settings, wait_seconds=wait, began=BEGAN), fast=True))
 

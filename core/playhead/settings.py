@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     """The gateway's port; 0 is any free one."""
     auth_file: str | None = None
     """The gateway's access file: who may ask it, and how they are known. `off` asks nobody, wherever it listens."""
+    grpc_port: int | None = Field(None, ge=0, le=65535)
+    """Where the gateway serves gRPC as well; 0 is any free port. Needs the extra `grpc`."""
     tls_cert: Path | None = None
     """The gateway's certificate with all that leads to it, PEM. With its key, it speaks TLS alone."""
     tls_key: Path | None = None

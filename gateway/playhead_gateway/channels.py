@@ -165,7 +165,7 @@ def add_channel_routes(add: Add, gateway: Gateway) -> None:
                 raise Problem(problem.status, problem.code, problem.detail, session=session, **problem.more) from error
         if all(channel.opening.nothing_left and channel.opening.cursor.seq for channel in channels):
             return Response(status_code=204, headers=NO_STORE)
-        manner = Manner(expires_at=expiry_of(principal_of(request)))
+        manner = Manner(expires_at=expiry_of(principal_of(request), gateway.parts.clock()))
         speech = ChannelsSpeech(gateway.fanout, channels, wanted, manner, lambda: retry_ms(gateway.limits))
         return EventStream(gateway.fanout, speech, gateway.telemetry)
 

@@ -6,7 +6,6 @@ What is forbidden looks like what is not there: the same answer, found out by th
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
@@ -57,11 +56,14 @@ def principal_of(connection: HTTPConnection) -> Principal:
     return principal
 
 
-def expiry_of(principal: Principal) -> float:
-    """Give the time of the event loop at which a principal's credential is no longer good."""
+def expiry_of(principal: Principal, now: int) -> float:
+    """Give the time of the event loop at which a principal's credential is no longer good.
+
+    `now` is in microseconds since the epoch, as his expiry is in seconds.
+    """
     if principal.expires_at == inf:
         return inf
-    return asyncio.get_running_loop().time() + principal.expires_at - time.time()
+    return asyncio.get_running_loop().time() + principal.expires_at - now / 1_000_000
 
 
 class Entry:

@@ -17,12 +17,11 @@ import uvicorn
 from playhead.errors import Misconfigured
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from playhead_gateway.stream import ABORT
+from playhead_gateway.connection import Connection
 
 if TYPE_CHECKING:
-    from playhead_gateway.gateway import GatewayParts
+    from playhead_gateway.gateway import Gateway, GatewayParts
 
 __all__ = ["Address", "Tls", "serve", "serve_app"]
 
@@ -54,27 +53,35 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen. Loopback unless somebody says otherwise; port 0 is any free one; with `tls`, for that alone."""
+    """Where to listen. Loopback unless somebody says otherwise; port 0 is any free one; with `tls`, for that alone.
+
+    On `grpc_port`, if there is one, a gateway serves gRPC as well.
+    """
 
     host: str = "127.0.0.1"
     port: int = 4141
     tls: Tls | None = None
+    grpc_port: int | None = None
 
     @property
     def url(self) -> str:
         """Where a client finds it."""
         return f"{'http' if self.tls is None else 'https'}://{self}"
 
+    def at(self, port: int) -> str:
+        """Name a port of the same host."""
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
+
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return self.at(self.port)
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """An application that can be drained, and what runs around it."""
+    """An application that can be drained, and what runs around it, which may have a port of its own."""
 
     app: ASGIApp
-    running: Callable[[], AbstractAsyncContextManager[None]]
+    running: Callable[[], AbstractAsyncContextManager[int | None]]
     drain: Callable[[], None]
     sockets: type[asyncio.Protocol] | None = None
     message_bytes_max: int = 0
@@ -99,7 +106,13 @@ async def serve(
 
     gateway = Gateway(parts)
     app, bytes_max = create_app(gateway), parts.limits.body_bytes_max
-    served = Served(app, gateway.running, gateway.drain, SocketConnection, bytes_max)
+
+    @asynccontextmanager
+    async def running() -> AsyncGenerator[int | None, None]:
+        async with gateway.running(), _grpc(gateway, app, where, grace_seconds) as port:
+            yield port
+
+    served = Served(app, running, gateway.drain, SocketConnection, bytes_max)
     await _serve(served, where, stop, grace_seconds, on_ready)
 
 
@@ -116,7 +129,7 @@ async def serve_app(
     @asynccontextmanager
     async def running() -> AsyncGenerator[None, None]:
         async with app.router.lifespan_context(app):
-            yield
+            yield None
 
     await _serve(Served(app, running, lambda: None), where, stop, grace_seconds, on_ready)
 
@@ -146,12 +159,30 @@ async def _serve(
         timeout_graceful_shutdown=max(1, ceil(grace_seconds)),
         ssl_context_factory=None if context is None else partial(_ready_made, context),
     )
-    server = Server(config, lambda: on_ready(bound))
-    async with served.running(), asyncio.TaskGroup() as group:
+    async with served.running() as grpc_port, asyncio.TaskGroup() as group:
+        server = Server(config, lambda: on_ready(replace(bound, grpc_port=grpc_port)))
         group.create_task(server.serve(sockets=[listening]), name=f"http on {bound}")
         await stop.wait()
         served.drain()
         server.should_exit = True
+
+
+@asynccontextmanager
+async def _grpc(
+    gateway: Gateway, app: ASGIApp, where: Address, grace_seconds: float
+) -> AsyncGenerator[int | None, None]:
+    if where.grpc_port is None:
+        yield None
+        return
+    try:
+        from playhead_gateway.grpc.server import Listening, serving_grpc  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise Misconfigured(f"gRPC is not installed ({error}): `pip install 'playhead[grpc]'`") from error
+    listening = Listening(where.at(where.grpc_port))
+    if where.tls is not None:
+        listening = replace(listening, certificate=where.tls.certificate, key=where.tls.key)
+    async with serving_grpc(gateway, app, listening, grace_seconds) as port:
+        yield port
 
 
 def _ready_made(context: ssl.SSLContext, _: uvicorn.Config, __: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
@@ -175,18 +206,6 @@ class Server(uvicorn.Server):
         """Start, and say so."""
         await super().startup(sockets=sockets)
         self._on_ready()
-
-
-class Connection(HttpToolsProtocol):
-    """A connection that a response can drop: closing in order waits for a client that may never read on."""
-
-    def on_message_begin(self) -> None:
-        """Begin a request's scope."""
-        super().on_message_begin()
-        self.scope["extensions"] = {ABORT: self._abort}  # pyright: ignore[reportGeneralTypeIssues] - typed without functions
-
-    def _abort(self) -> None:
-        self.transport.abort()
 
 
 async def _bind(where: Address) -> socket.socket:

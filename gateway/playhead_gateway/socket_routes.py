@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import cast
 
 import orjson
@@ -15,18 +14,17 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketState
 
 from playhead_gateway.bodies import parsed
-from playhead_gateway.entry import expiry_of, principal_of
+from playhead_gateway.entry import principal_of
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.problems import Problem, document_of, problem_of, problem_response
 from playhead_gateway.projections.messages import Messages, message
 from playhead_gateway.projections.native import EVERYTHING, Native, farewell
-from playhead_gateway.query import cursor_of
 from playhead_gateway.socket_commands import Commands
-from playhead_gateway.speech import Manner, SessionSpeech
+from playhead_gateway.speech import SessionSpeech
 from playhead_gateway.stream import ABORT, retry_ms
 from playhead_gateway.tail import Send, Viewer
 from playhead_gateway.walk import Dropped
-from playhead_gateway.watch import choice_of, open_at, ready_frame
+from playhead_gateway.watch import messages_of
 
 __all__ = ["socket_routes"]
 
@@ -81,7 +79,7 @@ class Socket:
         try:
             session = parse_session_id(str(self._socket.path_params["session"]))
             await self._gateway.entry.admit(self._socket, "sessions:read", f"WS {PATH}")
-            speech = await self._speech(session)
+            speech = await messages_of(self._gateway, session, self._socket)
         except Problem as problem:
             await self._socket.send_denial_response(problem_response(problem))
             return
@@ -101,17 +99,6 @@ class Socket:
             await self._send_away(session, dropped.reason)
         finally:
             clients.dec()
-
-    async def _speech(self, session: SessionId) -> SessionSpeech | str:
-        gateway, cursor = self._gateway, cursor_of(self._socket)
-        wanted = await choice_of(gateway, session, self._socket)
-        opening = await open_at(gateway, session, cursor)
-        if isinstance(opening, str):
-            return opening
-        ready = ready_frame(gateway, opening, await gateway.status(opening))
-        dialect = Messages(Native(session, ready, wanted, partial(retry_ms, gateway.limits)))
-        manner = Manner(expires_at=expiry_of(principal_of(self._socket)))
-        return SessionSpeech(gateway.fanout, opening, dialect, manner)
 
     async def _talk(self, session: SessionId, speech: SessionSpeech) -> None:
         commands = Commands(self._gateway, session, principal_of(self._socket))

@@ -20,13 +20,14 @@ from playhead_gateway.fanout import Opening, SentAway
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.intake import Started
 from playhead_gateway.pace import SPEED_MAX, Pace
+from playhead_gateway.projections.messages import Messages
 from playhead_gateway.projections.native import EVERYTHING, STREAM_HEADERS, Choice, Native, farewell
 from playhead_gateway.projections.sse import control_frame, event_of
 from playhead_gateway.query import choice, cursor_of, fraction, number, types_of, until_of, wants_stream
 from playhead_gateway.speech import Manner, SessionSpeech
 from playhead_gateway.stream import EventStream, retry_ms
 
-__all__ = ["choice_of", "events_response", "open_at", "ready_frame", "stream_of", "stream_response"]
+__all__ = ["events_response", "messages_of", "open_at", "stream_of", "stream_response"]
 
 OnLeft = Callable[[], Awaitable[None]]
 
@@ -54,7 +55,7 @@ async def events_response(gateway: Gateway, session: SessionId, request: Request
     if wants_stream(request):
         speed = fraction(request, "speed", SPEED_MAX)
         pace = None if speed is None else Pace(speed)
-        manner = Manner(pace, expiry_of(principal_of(request)))
+        manner = Manner(pace, expiry_of(principal_of(request), gateway.parts.clock()))
         return await _stream(gateway, Asking(session, cursor, wanted), manner)
     limit = number(request, "limit", gateway.limits.page_events, gateway.limits.page_events_max)
     wait = fraction(request, "wait", gateway.limits.wait_seconds_max)
@@ -67,7 +68,7 @@ async def stream_response(gateway: Gateway, started: Started, request: Request, 
     `cancels`: if the client leaves before the end of the run, the run is cancelled.
     """
     cursor = cursor_of(request) if started.replayed else BEGINNING
-    manner = Manner(expires_at=expiry_of(principal_of(request)))
+    manner = Manner(expires_at=expiry_of(principal_of(request), gateway.parts.clock()))
     on_left: OnLeft | None = None
     if cancels and started.message is not None:
         on_left = partial(gateway.intake.cancel, started.session, started.message.run_id, None, "disconnected")
@@ -87,9 +88,24 @@ async def stream_of(
     opening = await open_at(gateway, session, cursor)
     if isinstance(opening, str):
         return Response(dialect.farewell(opening), headers=dict(dialect.headers))
-    manner = Manner(expires_at=expiry_of(principal_of(request)))
+    manner = Manner(expires_at=expiry_of(principal_of(request), gateway.parts.clock()))
     speech = SessionSpeech(gateway.fanout, opening, dialect, manner)
     return EventStream(gateway.fanout, speech, gateway.telemetry)
+
+
+async def messages_of(gateway: Gateway, session: SessionId, connection: HTTPConnection) -> SessionSpeech | str:
+    """Have a session told in messages, as the query of a connection has it; or say why there is no place for it now.
+
+    Raises what the log says of the session and the cursor.
+    """
+    cursor, wanted = cursor_of(connection), await choice_of(gateway, session, connection)
+    opening = await open_at(gateway, session, cursor)
+    if isinstance(opening, str):
+        return opening
+    ready = ready_frame(gateway, opening, await gateway.status(opening))
+    dialect = Messages(Native(session, ready, wanted, partial(retry_ms, gateway.limits)))
+    manner = Manner(expires_at=expiry_of(principal_of(connection), gateway.parts.clock()))
+    return SessionSpeech(gateway.fanout, opening, dialect, manner)
 
 
 async def open_at(gateway: Gateway, session: SessionId, cursor: Cursor) -> Opening | str:
