@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from playhead.accept import Record
+from playhead.ids import Cursor, Seq
 
 __all__ = ["Ring"]
 
 RECORD_OVERHEAD = 400
 """What a record costs in memory beside its value: the object, two hashes, a number, its list slots, its tag."""
 FRAME_OVERHEAD = 120
+
+TAKEN_MAX = 8
+"""How many portions are remembered until something is appended."""
 
 KEPT_AFTER_TRIM = 3, 4
 """A trim goes this far below the allowance, so that not every append moves the whole list."""
@@ -30,6 +34,7 @@ class Ring:
         self._entries: list[Record | bytes] = []
         # The tag of each entry, and before them the tag of the record that the first entry follows.
         self._tags: list[bytes | None] = [None]
+        self._taken: dict[tuple[int, int], tuple[Sequence[bytes], Cursor]] = {}
 
     @property
     def last(self) -> int:
@@ -47,6 +52,7 @@ class Ring:
 
     def append(self, records: Sequence[Record]) -> None:
         """Add the records that follow the last one."""
+        self._taken.clear()
         if not self._entries and records and records[0].seq > 1:
             self._tags[0] = records[0].prev[:4]
         for record in records:
@@ -54,8 +60,19 @@ class Ring:
             self._tags.append(record.hash[:4])
             self.held += len(record.value) + RECORD_OVERHEAD
 
-    def take(self, after: int, bytes_max: int) -> tuple[list[bytes], int]:
-        """Give the frames after a covered seq, at least one if there is one, and the seq that they lead to."""
+    def take(self, after: int, bytes_max: int) -> tuple[Sequence[bytes], Cursor]:
+        """Give the frames after a covered seq, at least one if there is one, and the place that they lead to.
+
+        Most viewers are at the same few places: what is taken twice before the next append is gathered once.
+        """
+        asked = after, bytes_max
+        if asked not in self._taken:
+            if len(self._taken) >= TAKEN_MAX:
+                self._taken.clear()
+            self._taken[asked] = self._gather(after, bytes_max)
+        return self._taken[asked]
+
+    def _gather(self, after: int, bytes_max: int) -> tuple[Sequence[bytes], Cursor]:
         frames: list[bytes] = []
         size, place = 0, after - self.first
         for place in range(after - self.first + 1, len(self._entries)):
@@ -66,7 +83,7 @@ class Ring:
             size += len(entry)
             if size >= bytes_max:
                 break
-        return frames, self.first + place
+        return frames, Cursor(Seq(self.first + place))
 
     def trim(self, allowance: int, *, newest: int = 0) -> None:
         """Forget the oldest entries if more than `allowance` bytes are held, but not the `newest` ones.
@@ -75,6 +92,7 @@ class Ring:
         """
         if self.held <= allowance:
             return
+        self._taken.clear()
         kept, of = KEPT_AFTER_TRIM
         wanted, dropped = allowance * kept // of, 0
         while self.held > wanted and dropped < len(self._entries) - newest:

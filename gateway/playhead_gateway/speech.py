@@ -6,9 +6,10 @@ It knows how to go on saying; how bytes reach the client is the affair of who ha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from playhead_gateway.dialect import Dialect
 from playhead_gateway.fanout import Fanout, Opening
 from playhead_gateway.pace import Pace
 from playhead_gateway.tail import Tail, Viewer
-from playhead_gateway.walk import Dropped, walking
+from playhead_gateway.walk import Dropped, Walk, walking
 
 __all__ = ["Manner", "SessionSpeech", "Speech"]
 
@@ -93,7 +94,8 @@ class SessionSpeech:
                     await viewer.write(dialect.ending(self._opening.tail.last_seq), more=False)
                     return
                 if not frames:
-                    await self._wait(viewer)
+                    # With a pace, what has just come has a time of its own.
+                    await self._wait(viewer, partial(self._tell, viewer, walk) if pace is None else None)
                 elif pace is None:
                     await self._put(viewer, dialect.say(frames))
                 else:
@@ -122,9 +124,23 @@ class SessionSpeech:
                 raise Dropped("draining")
             await self._put(viewer, self._dialect.say((frame,)))
 
-    async def _wait(self, viewer: Viewer) -> None:
-        await viewer.wait()
-        await self._keep_alive(viewer)
+    async def _wait(self, viewer: Viewer, tell: Callable[[], bool] | None) -> None:
+        await viewer.wait(tell)
+        if self._dialect.done:
+            await viewer.write(b"", more=False)
+        else:
+            await self._keep_alive(viewer)
+
+    def _tell(self, viewer: Viewer, walk: Walk) -> bool:
+        """Say what has just come, there and then; tell whether there is nothing else to do."""
+        if viewer.gone or not viewer.has_room or viewer.now >= self._manner.expires_at:
+            return False
+        frames = walk.arrived()
+        if not frames:
+            return False
+        if said := self._dialect.say(frames):
+            viewer.put(said)
+        return not (self._dialect.done or walk.has_more or walk.tail.closed)
 
     async def _keep_alive(self, viewer: Viewer) -> None:
         if self._dialect.heartbeat and viewer.silent_for() >= self._heartbeat_seconds:

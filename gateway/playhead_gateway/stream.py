@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from playhead_gateway.fanout import Fanout
 from playhead_gateway.limits import Limits
 from playhead_gateway.speech import Speech
-from playhead_gateway.tail import Viewer
+from playhead_gateway.tail import DIRECT, Direct, Viewer
 from playhead_gateway.walk import Dropped
 
 __all__ = ["ABORT", "EventStream", "retry_ms"]
@@ -63,7 +63,8 @@ class EventStream(Response):
         clients.inc()
         try:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await self._serve(receive, send)
+            direct = cast("Direct | None", scope.get("extensions", {}).get(DIRECT))
+            await self._serve(receive, send, direct)
         except Dropped as dropped:
             self._telemetry.stream_dropped.labels(dropped.reason).inc()
             _log.info("stream dropped", sessions=self._speech.sessions, reason=dropped.reason)
@@ -71,20 +72,25 @@ class EventStream(Response):
         finally:
             clients.dec()
 
-    async def _serve(self, receive: Receive, send: Send) -> None:
+    async def _serve(self, receive: Receive, send: Send, direct: Direct | None) -> None:
         async def watch(viewer: Viewer) -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
             viewer.leave()
 
+        async def hold(viewer: Viewer, watching: asyncio.Task[None]) -> None:
+            await self._speech.hold(viewer)
+            watching.cancel()
+
         try:
             async with asyncio.timeout(None) as patience:
-                viewer = Viewer(send, patience)
+                viewer = Viewer(send, patience, direct)
                 with self._fanout.attach(viewer, self._speech.tails):
                     async with asyncio.TaskGroup() as group:
                         watching = group.create_task(watch(viewer))
-                        await self._speech.hold(viewer)
-                        watching.cancel()
+                        # In a task of its own: each time that it is woken, all who await it are gone through, and here
+                        # that would be every layer of the application.
+                        group.create_task(hold(viewer, watching))
         except TimeoutError:
             raise Dropped("slow") from None
         except BaseExceptionGroup as failures:

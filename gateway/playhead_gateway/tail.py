@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 from playhead.accept import Head
 from playhead.codec import Codec
@@ -20,17 +20,35 @@ from playhead_gateway.limits import Limits
 from playhead_gateway.ring import Ring
 from playhead_gateway.states import advance, closes
 
-__all__ = ["Send", "Tail", "Viewer"]
+__all__ = ["DIRECT", "Direct", "Send", "Tail", "Viewer"]
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]  # as ASGI defines it
+
+DIRECT = "playhead.direct"
+"""The name in the scope's `extensions` of a connection that can be written to directly."""
+
+
+class Direct(Protocol):
+    """A way to send the next bytes of a body without waiting."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether that can be done now."""
+        ...
+
+    def write_part(self, data: bytes) -> None:
+        """Send at least a byte, where there is room."""
+        ...
 
 
 class Viewer:
     """One open stream, as its session's tail and the pulse see it. Times are the event loop's."""
 
-    def __init__(self, send: Send, patience: asyncio.Timeout) -> None:
+    def __init__(self, send: Send, patience: asyncio.Timeout, direct: Direct | None = None) -> None:
         self.gone = False
         self._send = send
+        self._direct = direct
+        self._tell: Callable[[], bool] | None = None
         self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._spoke_at = self._loop.time()
@@ -47,18 +65,37 @@ class Viewer:
     async def _put(self, data: bytes, *, more: bool) -> None:
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
-    async def wait(self) -> None:
-        """Wait until there may be something to say."""
-        self._waiting = self._loop.create_future()
+    @property
+    def has_room(self) -> bool:
+        """Whether bytes can be put now."""
+        return self._direct is not None and self._direct.has_room
+
+    def put(self, data: bytes) -> None:
+        """Send bytes on at once, where there is room for them."""
+        assert self._direct is not None
+        self._direct.write_part(data)
+        self._spoke_at = self._loop.time()
+
+    async def wait(self, tell: Callable[[], bool] | None = None) -> None:
+        """Wait until there may be something to say that `tell`, called at once, did not say. It never waits itself."""
+        self._waiting, self._tell = self._loop.create_future(), tell
         try:
             await self._waiting
         finally:
-            self._waiting = None
+            self._waiting = self._tell = None
 
     def wake(self) -> None:
-        """Let the viewer look again."""
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+        """Let the viewer look again. Where it can be told at once its task sleeps on: waking it costs as much again."""
+        waiting = self._waiting
+        if waiting is None or waiting.done():
+            return
+        try:
+            if self._tell is not None and self._tell():
+                return
+        except Exception as fault:  # noqa: BLE001 - this viewer's own, raised where it waits; the others are told on
+            waiting.set_exception(fault)
+        else:
+            waiting.set_result(None)
 
     def leave(self) -> None:
         """The client is gone."""

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from playhead.errors import CursorConflict, CursorExpired, PlayheadError
-from playhead.ids import Cursor, Seq
+from playhead.ids import Cursor
 from playhead.log import Page
 from playhead.telemetry import logger
 
@@ -71,9 +71,7 @@ class Walk:
             return ()
         if cursor.tag is not None and tail.ring.tag(cursor.seq) not in (None, cursor.tag):
             raise Dropped("conflict")
-        frames, seq = tail.ring.take(cursor.seq, self._chunk_bytes)
-        if frames:
-            self.cursor = Cursor(Seq(seq))
+        if frames := self._from_ring():
             return frames
         self._live = True
         if tail.closed:
@@ -81,6 +79,14 @@ class Walk:
         if tail.failure is not None:
             raise Dropped("unavailable")
         return ()
+
+    def arrived(self) -> Sequence[bytes]:
+        """Give the frames that have just come, if they are all that is to be seen to: else `next` has to be asked."""
+        cursor, ring = self.cursor, self.tail.ring
+        is_next = not self._unsaid and self._page is None and ring.first <= cursor.seq + 1 <= ring.last
+        if not is_next or self._fanout.draining or (cursor.tag is not None and ring.tag(cursor.seq) != cursor.tag):
+            return ()
+        return self._from_ring()
 
     async def aclose(self) -> None:
         """Let go of the log."""
@@ -92,6 +98,12 @@ class Walk:
     def _is_apart(self) -> bool:
         """Whether the ring begins only after what comes next."""
         return self.cursor.seq < self.tail.ring.first - 1
+
+    def _from_ring(self) -> Sequence[bytes]:
+        frames, last = self.tail.ring.take(self.cursor.seq, self._chunk_bytes)
+        if frames:
+            self.cursor = last
+        return frames
 
     async def _from_log(self) -> Sequence[bytes]:
         if not self._unsaid:
