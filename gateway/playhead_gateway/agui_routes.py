@@ -29,7 +29,7 @@ HISTORY_TIMES = 16
 """A client sends its whole conversation each time, so a body may be this much larger than other bodies."""
 
 NAME = {"type": "string", "minLength": 1, "maxLength": 255}
-AGENT = {"name": "agent", "in": "query", "schema": NAME}
+AGENT = {"name": "agent", "in": "query", "schema": {"type": "string"}}
 THREAD = {"name": "thread", "in": "path", "required": True, "schema": NAME | {"pattern": "^[^/]+$"}}
 AFTER = {"name": "after", "in": "query", "schema": {"type": "string", "pattern": "^[0-9]{1,18}(-[0-9a-f]{8})?$"}}
 

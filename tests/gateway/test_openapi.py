@@ -25,6 +25,8 @@ from tests.gateway.support import CLOSED, LEASE_KEY, OWNED, RUN, STARTED, World,
 STREAM = "/v1/stream"
 CHANNELS = "/v1/events"
 """Their answers do not end. `test_streams.py` and `test_channels.py` watch them."""
+AGUI, AGUI_THREAD = "/agui", "/agui/{thread}/events"
+"""The first waits for a run that nobody makes here, the second for a thread that nobody began: see `test_agui.py`."""
 
 EXAMPLES = 8
 TOOL = AnnounceTool("default", "weather", "Sky.", Json('{"type":"object"}'), "abc", "read", 5000, 3, 1, breaker=True)
@@ -44,8 +46,8 @@ def document(*modes: schemathesis.GenerationMode) -> Any:  # Any, here and below
     return found
 
 
-ANYTHING: Any = document(*schemathesis.GenerationMode).exclude(path=STREAM)
-WELL_FORMED: Any = document(schemathesis.GenerationMode.POSITIVE).exclude(path=STREAM).exclude(path=CHANNELS)
+ANYTHING: Any = document(*schemathesis.GenerationMode).exclude(path=[STREAM, AGUI])
+WELL_FORMED: Any = document(schemathesis.GenerationMode.POSITIVE).exclude(path=[STREAM, CHANNELS, AGUI, AGUI_THREAD])
 
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture]
 BOUNDED = settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=SLOW, database=None)
