@@ -38,6 +38,7 @@ from playhead_gateway.principal import Scope
 from playhead_gateway.query import choice, directory_cursor, number, trace_of
 from playhead_gateway.responses_routes import add_responses_routes
 from playhead_gateway.tool_routes import add_tool_routes
+from playhead_gateway.ui_routes import add_ui_routes
 from playhead_gateway.views import (
     View,
     agent_view,
@@ -63,6 +64,7 @@ MORE = (
     add_output_routes,
     add_channel_routes,
     add_agui_routes,
+    add_ui_routes,
     add_responses_routes,
 )
 """The routes that have modules of their own."""
