@@ -11,8 +11,9 @@ from contextlib import aclosing
 from typing import Any, cast
 from urllib.parse import quote
 
-from playhead.client import Client, Event
+from playhead.client import Event
 
+from playhead_cli.asking import client_of
 from playhead_cli.render import WORKED, Object, clean
 from playhead_cli.talk import RUN_ENDS, Follow
 from playhead_cli.terminal import Terminal
@@ -36,7 +37,7 @@ def object_of(text: str) -> dict[str, Any] | None:
 
 async def answer(url: str, terminal: Terminal, session: str, question: str, content: Any) -> int:
     """Answer a question that a call asked."""
-    async with Client(url) as client:
+    async with client_of(url) as client:
         path = f"/v1/sessions/{session}/answers/{quote(question, safe='')}"
         await client.post(path, {"content": content}, key=uuid.uuid4().hex)
     terminal.note(f"answered {question}; see what comes of it with: playhead tail {session}")
@@ -45,7 +46,7 @@ async def answer(url: str, terminal: Terminal, session: str, question: str, cont
 
 async def list_tools(url: str, terminal: Terminal, *, as_json: bool) -> int:
     """List the tools that workers announced."""
-    async with Client(url) as client:
+    async with client_of(url) as client:
         page = await client.get("/v1/tools")
     if as_json:
         terminal.line(json.dumps(page, ensure_ascii=False))
@@ -67,7 +68,7 @@ async def list_tools(url: str, terminal: Terminal, *, as_json: bool) -> int:
 
 async def show_tool(url: str, terminal: Terminal, name: str, *, as_json: bool) -> int:
     """Show all that was announced of a tool."""
-    async with Client(url) as client:
+    async with client_of(url) as client:
         tool = await client.get(f"/v1/tools/{quote(name, safe='')}")
     if as_json:
         terminal.line(json.dumps(tool, ensure_ascii=False))
@@ -85,7 +86,7 @@ def show_members(terminal: Terminal, shown: Object) -> None:
 
 async def call_tool(url: str, follow: Follow, name: str, given: dict[str, Any], *, out: Terminal) -> int:
     """Call a tool by hand: `follow` shows what happens, `out` is given the result. Returns 1 if it did not work."""
-    async with Client(url) as client:
+    async with client_of(url) as client:
         called = await client.post(f"/v1/tools/{quote(name, safe='')}/calls", {"input": given}, key=uuid.uuid4().hex)
         follow.session = str(called["id"])
         result: Object | None = None

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from playhead.client import Client, Refused
 
+from playhead_cli.asking import client_of
 from playhead_cli.hand import show_members
 from playhead_cli.render import Event, clean, compact
 from playhead_cli.talk import when
@@ -32,7 +33,7 @@ ERROR_CHARACTERS_MAX = 80
 
 async def list_letters(url: str, terminal: Terminal, params: dict[str, str | int], *, as_json: bool) -> int:
     """List dead letters, newest first."""
-    async with Client(url) as client:
+    async with client_of(url) as client:
         page = await client.get(URL, params)
     if as_json:
         terminal.line(json.dumps(page, ensure_ascii=False))
@@ -56,7 +57,7 @@ async def list_letters(url: str, terminal: Terminal, params: dict[str, str | int
 
 async def show_letter(url: str, terminal: Terminal, name: str, *, as_json: bool) -> int:
     """Show one dead letter."""
-    async with Client(url) as client:
+    async with client_of(url) as client:
         letter = await client.get(f"{URL}/{quote(name, safe='')}")
     if as_json:
         terminal.line(json.dumps(letter, ensure_ascii=False))
@@ -70,7 +71,7 @@ async def handle(
 ) -> int:
     """Send letters again or leave them be; without any named, all that are new. Returns 1 if one was refused."""
     code, count = 0, 0
-    async with Client(url) as client, aclosing(_named(client, names)) as wanted:
+    async with client_of(url) as client, aclosing(_named(client, names)) as wanted:
         async for name in wanted:
             count += 1
             query = "?raw=true" if raw and how == "retry" else ""

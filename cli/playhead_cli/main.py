@@ -101,16 +101,8 @@ def dev(
     """Run everything in one process, on SQLite."""
     from playhead_cli.dev import dev
 
-    settings = settings_of(
-        port=port,
-        grpc_port=grpc_port,
-        host=host,
-        data=data,
-        auth_file=auth,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        scenario=scenario,
-    )
+    access = {"auth_file": auth, "tls_cert": tls_cert, "tls_key": tls_key}
+    settings = settings_of(port=port, grpc_port=grpc_port, host=host, data=data, scenario=scenario, **access)
     finish(run(dev(app_path, settings, began=BEGAN, reload=reload), fast=True))
 
 
@@ -315,9 +307,8 @@ def gateway(
     """Run a gateway: the HTTP side."""
     from playhead_cli.roles import gateway
 
-    settings = cluster_settings_of(
-        kafka=kafka, port=port, grpc_port=grpc_port, host=host, auth_file=auth, tls_cert=tls_cert, tls_key=tls_key
-    )
+    access = {"auth_file": auth, "tls_cert": tls_cert, "tls_key": tls_key}
+    settings = cluster_settings_of(kafka=kafka, port=port, grpc_port=grpc_port, host=host, **access)
     finish(run(gateway(settings, wait_seconds=wait, began=BEGAN), fast=True))
 
 

@@ -17,6 +17,7 @@ from playhead.client import Client, Dropped, Ended, Event, Lost, Opened, Patienc
 from playhead.errors import Unavailable
 from playhead.ids import parse_cursor
 
+from playhead_cli.asking import client_of
 from playhead_cli.render import Object, Piece, Renderer, clean, compact, text_of
 from playhead_cli.terminal import Terminal
 
@@ -86,7 +87,7 @@ class Message:
 
 async def send(url: str, message: Message, follow: Follow, *, wait: bool) -> int:
     """Say something, and unless told otherwise show the answer. Returns 1 if its run fails or is cancelled."""
-    async with Client(url) as client:
+    async with client_of(url) as client:
         run = await _say(client, message, follow)
         if not wait:
             follow.terminal.line(follow.session or "")
@@ -118,7 +119,7 @@ async def _say(client: Client, message: Message, follow: Follow) -> str:
 
 async def tail(url: str, follow: Follow, *, until_idle: bool) -> int:
     """Show a session's stream, to its end or, with `until_idle`, until no run is going or waiting to go."""
-    async with Client(url) as client, aclosing(follow.events(client)) as stream:
+    async with client_of(url) as client, aclosing(follow.events(client)) as stream:
         last_seq = 0
         async for seen in stream:
             match seen:
@@ -143,7 +144,7 @@ async def _is_idle(client: Client, follow: Follow) -> bool:
 
 async def ls(url: str, terminal: Terminal, params: dict[str, str | int], *, as_json: bool) -> int:
     """List sessions, newest first."""
-    async with Client(url) as client:
+    async with client_of(url) as client:
         page = await client.get("/v1/sessions", params)
     if as_json:
         terminal.line(json.dumps(page, ensure_ascii=False))
@@ -164,7 +165,7 @@ async def ls(url: str, terminal: Terminal, params: dict[str, str | int], *, as_j
 
 async def show(url: str, terminal: Terminal, session: str, *, as_json: bool) -> int:
     """Show a session as it stands: its state, its messages and what it took."""
-    async with Client(url) as client:
+    async with client_of(url) as client:
         state = await client.get(f"/v1/sessions/{session}")
     if as_json:
         terminal.line(json.dumps(state, ensure_ascii=False))
@@ -210,7 +211,7 @@ def _blocks(content: Any) -> list[Object]:
 
 async def cancel(url: str, terminal: Terminal, session: str, run: str | None) -> int:
     """Ask for a run, or everything that a session does, to stop."""
-    async with Client(url) as client:
+    async with client_of(url) as client:
         body = {} if run is None else {"run_id": run}
         await client.post(f"/v1/sessions/{session}/cancel", body, key=uuid.uuid4().hex)
     terminal.note(f"asked {session} to stop")
