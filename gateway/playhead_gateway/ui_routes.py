@@ -40,12 +40,13 @@ KIND = "ui"
 
 MESSAGES_MAX = 10_000
 PARTS_MAX = 1_000
+CHAT_CHARS_MAX = 255
 HISTORY_TIMES = 16
 """How many times larger a body may be here: a client sends its whole conversation, with the pictures in it."""
 
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
-ID: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 255}
+ID: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": CHAT_CHARS_MAX}
 CHAT = {"name": "chat", "in": "path", "required": True, "schema": ID}
 STOPPING = {
     "type": "object",
@@ -65,11 +66,11 @@ EXAMPLE: dict[str, Any] = {
 }
 RUN = "run_" + "0" * 26
 
-Name = Annotated[str, Field(min_length=1, max_length=255)]
+Name = Annotated[str, Field(min_length=1, max_length=CHAT_CHARS_MAX)]
 Named = Annotated[str, Field(pattern=r"^run_[0-9a-z]{26}$")]
 
 
-class UserMessage(Body):
+class _UserMessage(Body):
     """The message that is new. What is not read of it is the client's own."""
 
     model_config = ConfigDict(extra="ignore")
@@ -157,7 +158,7 @@ class UiRoutes:
 
     async def stream(self, request: Request) -> Response:
         """Tell of the run that is going, from its start."""
-        chat = str(request.path_params["chat"])
+        chat = _chat_of(request)
         try:
             session = await self._gateway.find_session(request, KIND, chat)
         except UnknownSession:
@@ -171,7 +172,7 @@ class UiRoutes:
 
     async def stop(self, request: Request) -> Response:
         """Stop the run that a message of the assistant tells, if it is not over."""
-        chat = str(request.path_params["chat"])
+        chat = _chat_of(request)
         given = await read_body(request, StopBody, self._gateway.limits)
         run = given.run
         if run is None:
@@ -184,7 +185,7 @@ class UiRoutes:
             await self._gateway.intake.cancel(session, run, f"{KIND} stop {run}")
         return json_answer({"id": session, "run_id": run, "stopping": stopping}, 202)
 
-    def _content(self, message: UserMessage) -> Json:
+    def _content(self, message: _UserMessage) -> Json:
         try:
             return json_text(content_of(message.parts), "a message", self._gateway.limits.content_bytes_max)
         except Unsupported as unsupported:
@@ -207,13 +208,20 @@ class UiRoutes:
         return await intake.say(state, content, "queue", key, trace)
 
 
-def _new_message(given: ChatBody) -> UserMessage:
+def _chat_of(request: Request) -> str:
+    chat = str(request.path_params["chat"])
+    if not 1 <= len(chat) <= CHAT_CHARS_MAX:
+        raise Problem(400, "invalid-id", f"a chat's id has 1 to {CHAT_CHARS_MAX} characters")
+    return chat
+
+
+def _new_message(given: ChatBody) -> _UserMessage:
     if given.trigger == "regenerate-message":
         detail = "an answer stays in the log and cannot be made anew; say something else"
         raise Problem(422, "cannot-regenerate", detail)
     match given.messages[-1]:
         case {"role": "user"} as last:
-            return checked(last, UserMessage)
+            return checked(last, _UserMessage)
         case _:
             detail = "the last of `messages` must be the user's: approvals and answers are given to the session itself"
             raise Problem(422, "nothing-new", detail)

@@ -27,6 +27,8 @@ CHANNELS = "/v1/events"
 """Their answers do not end. `test_streams.py` and `test_channels.py` watch them."""
 AGUI, AGUI_THREAD = "/agui", "/agui/{thread}/events"
 """The first waits for a run that nobody makes here, the second for a thread that nobody began: see `test_agui.py`."""
+UI_CHAT, UI_STOP = "/ui/chat", "/ui/chat/{chat}/stop"
+"""The first waits for a run that nobody makes here, the second is of a chat that nobody began: see `test_ui_chat.py`."""
 
 EXAMPLES = 8
 TOOL = AnnounceTool("default", "weather", "Sky.", Json('{"type":"object"}'), "abc", "read", 5000, 3, 1, breaker=True)
@@ -46,8 +48,10 @@ def document(*modes: schemathesis.GenerationMode) -> Any:  # Any, here and below
     return found
 
 
-ANYTHING: Any = document(*schemathesis.GenerationMode).exclude(path=[STREAM, AGUI])
-WELL_FORMED: Any = document(schemathesis.GenerationMode.POSITIVE).exclude(path=[STREAM, CHANNELS, AGUI, AGUI_THREAD])
+ANYTHING: Any = document(*schemathesis.GenerationMode).exclude(path=[STREAM, UI_CHAT, AGUI])
+WELL_FORMED: Any = document(schemathesis.GenerationMode.POSITIVE).exclude(
+    path=[STREAM, CHANNELS, UI_CHAT, UI_STOP, AGUI, AGUI_THREAD]
+)
 
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture]
 BOUNDED = settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=SLOW, database=None)
