@@ -446,7 +446,7 @@ function changed(view, event) {
       return {
         ...view,
         messages: asked ? [...said(messages), { role: "user", ...asked }] : messages,
-        waiting: view.waiting.filter((one) => one !== asked),
+        waiting: view.waiting.filter((one) => one.run_id !== event.run_id),
         run: { ...pick(event, "run_id", "message_id"), step: 0, attempt: 0, calls: [] },
       };
     }
@@ -486,7 +486,7 @@ function changed(view, event) {
       return call({ ...view, questions }, event.call_id, { question_id, worker: undefined });
     }
     case "question_answered": {
-      const id = Object.keys(view.calls).find((one) => view.calls[one].question_id === event.question_id);
+      const id = run?.calls.find((one) => view.calls[one].question_id === event.question_id);
       const questions = view.questions.filter((one) => one.question_id !== event.question_id);
       return call({ ...view, questions }, id, { question_id: undefined });
     }
