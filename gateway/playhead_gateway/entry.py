@@ -99,6 +99,10 @@ class Entry:
         if scope not in principal.scopes:
             await self._note(connection, session, f"without the scope {scope}")
             raise Problem(403, "missing-scope", f"this needs the scope {scope!r}", scope=scope)
+        if scope == "admin" and not principal.sees_all:
+            # What operators see is of all tenants.
+            await self._note(connection, session, "of a tenant")
+            raise Problem(403, "missing-scope", "this is for operators, who have no tenant", scope=scope)
         if session is not None:
             await self.enter(connection, session)
         elif principal.session is not None:
