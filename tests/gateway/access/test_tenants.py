@@ -168,9 +168,8 @@ async def test_each_access_allowed_or_refused_is_recorded_before_it_is_answered(
     await client.get(f"{url}/events", headers=bearer(BETA.text))
     await client.post(f"{url}/close", headers=bearer(OPS.text))
     await client.get("/v1/events", params={"sessions": session}, headers=bearer(NONE.text))
-    told = [
-        (one.principal, one.tenant, one.action, one.session, one.allowed, one.reason) for one in await records(world)
-    ]
+    found = await records(world)
+    told = [(one.principal, one.tenant, one.action, one.session, one.allowed, one.reason) for one in found]
     assert told == [
         ("ann", "acme", "GET /v1/sessions/{session}", session, True, None),
         ("bob", "beta", "GET /v1/sessions/{session}/events", session, False, "of another tenant"),
