@@ -282,6 +282,29 @@ def test_a_question_waits_to_be_told_until_no_call_goes_on_without_the_user() ->
     assert [one["id"] for one in told[-1]["outcome"]["interrupts"]] == ["q_1", "q_2"]
 
 
+def test_a_call_that_waits_for_the_one_that_asks_does_not_keep_the_question_back() -> None:
+    after = ToolCall(*AT, OTHER, "weather", Json("{}"), "read", "default", (CALL,))
+    assert types_of(whole([*BEGUN, called(CALL), after, asked("q_1")]))[-1] == "RUN_FINISHED"
+
+
+def test_each_part_of_a_run_counts_its_own_tokens() -> None:
+    waiting = [*SPEAKING, completed({"type": "text", "text": "hm"}), called(CALL), asked("q_1")]
+    first = whole(waiting)[-1]
+    answered = [
+        *waiting,
+        QuestionAnswered(*AT, "q_1", Json('"yes"'), "user"),
+        ToolResult(*AT, CALL, "ok", Json("1"), 1),
+    ]
+    second = whole([*answered, RunCompleted(RUN, Usage(3, 5))])[-1]
+    assert [one["outputTokens"] for one in first["usage"]] == [5]
+    assert "usage" not in second
+
+
+def test_what_another_attempt_says_than_the_one_that_is_going_is_not_told() -> None:
+    again = ModelCallStarted(RUN, 1, 2, "scripted:plain", "scripted")
+    assert types_of(whole([*SPEAKING, again, TextDelta(*AT, "too late")])) == ["RUN_STARTED", "MESSAGES_SNAPSHOT"]
+
+
 def test_an_approval_is_an_interrupt_with_its_time() -> None:
     waiting = [*BEGUN, called(CALL), ApprovalRequested(*AT, CALL, "it costs money", 1_700_000_000_000_000)]
     (interrupt,) = whole(waiting)[-1]["outcome"]["interrupts"]
