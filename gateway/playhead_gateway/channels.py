@@ -162,7 +162,8 @@ def add_channel_routes(add: Add, gateway: Gateway) -> None:
                 return Response(last, headers=STREAM_HEADERS)
             except PlayheadError as error:
                 problem = problem_of(error)
-                raise Problem(problem.status, problem.code, problem.detail, session=session, **problem.more) from error
+                problem.more["session"] = session
+                raise problem from error
         if all(channel.opening.nothing_left and channel.opening.cursor.seq for channel in channels):
             return Response(status_code=204, headers=NO_STORE)
         manner = Manner(expires_at=expiry_of(principal_of(request), gateway.parts.clock()))

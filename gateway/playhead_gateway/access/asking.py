@@ -79,7 +79,7 @@ def check_origin(asked: Asked, origins: frozenset[str]) -> None:
     origin = asked.origin
     if origin is None or not (origin in origins or _host(origin) == asked.host.lower() != ""):
         shown = "without an Origin" if origin is None else f"from pages of {origin[:100]!r}"
-        raise NotAllowedHere("origin-not-allowed", f"a cookie does not count for writing {shown}")
+        raise NotAllowedHere(f"a cookie does not count for writing {shown}")
 
 
 def _host(origin: str) -> str | None:

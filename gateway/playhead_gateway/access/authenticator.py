@@ -64,7 +64,7 @@ class Authenticator:
             headers = {"WWW-Authenticate": challenge}
             raise Problem(401, "unauthenticated", str(refused), headers=headers) from None
         except NotAllowedHere as refused:
-            raise Problem(403, refused.code, str(refused)) from None
+            raise Problem(403, "origin-not-allowed", str(refused)) from None
         connection.scope[WAY] = credential.way
         return principal
 

@@ -14,8 +14,4 @@ class Refused(Exception):
 
 
 class NotAllowedHere(Exception):
-    """Who asks is known, and this credential is not for what is asked. `code` names the problem."""
-
-    def __init__(self, code: str, reason: str) -> None:
-        self.code = code
-        super().__init__(reason)
+    """Who asks is known, and pages of this origin may not use the credential."""
