@@ -5,17 +5,21 @@ what the client remembers of it. A message has an idempotency key made of its id
 the same run, told from its start. A client that leaves only leaves: what stops a run is a stop, which names the message
 of the assistant, so that one that comes too late cannot stop a newer run.
 
+Who comes back is told of the run that is going. The stock transport does not say what it has, and takes 204 for an
+answer that is whole: a client that names its unfinished message is told of it even if its run is over by now.
+
 What was said stays said. A message that was answered cannot be asked anew or changed, and both are refused.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from playhead.errors import Unavailable, UnknownSession
 from playhead.events import Json
-from playhead.ids import BEGINNING, RunId, is_session_id, message_id, run_id
+from playhead.ids import BEGINNING, RunId, is_session_id
 from playhead.session import Session
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from starlette.requests import Request
@@ -65,9 +69,11 @@ EXAMPLE: dict[str, Any] = {
     "agent": "support",
 }
 RUN = "run_" + "0" * 26
+RUN_ID = re.compile(r"run_[0-9a-z]{26}")
+UNFINISHED = {"name": "messageId", "in": "query", "schema": {"type": "string", "pattern": f"^{RUN_ID.pattern}$"}}
 
 Name = Annotated[str, Field(min_length=1, max_length=CHAT_CHARS_MAX)]
-Named = Annotated[str, Field(pattern=r"^run_[0-9a-z]{26}$")]
+Named = Annotated[str, Field(pattern=f"^{RUN_ID.pattern}$")]
 
 
 class _UserMessage(Body):
@@ -92,7 +98,6 @@ class ChatBody(Body):
         WithJsonSchema({"type": "array", "items": MESSAGE_SHAPE, "minItems": 1, "maxItems": MESSAGES_MAX}),
     ]
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
-    message: Annotated[Name | None, Field(alias="messageId")] = None
     agent: Annotated[str, Field(min_length=1, max_length=200)] | None = None
 
 
@@ -126,7 +131,14 @@ def add_ui_routes(add: Add, gateway: Gateway) -> None:
     told, resumed = Answer(200, streams=True), Answer(200, streams=True, is_empty_at_end=True)
     add("POST", "/ui/chat", routes.chat, told, body=ChatBody, has_key=False, scope="sessions:write")
     # A chat's id may be anything, a slash too: the client encodes it, and the server has decoded it.
-    add("GET", "/ui/chat/{chat:path}/stream", routes.stream, resumed, parameters=[CHAT], scope="sessions:read")
+    add(
+        "GET",
+        "/ui/chat/{chat:path}/stream",
+        routes.stream,
+        resumed,
+        parameters=[CHAT, UNFINISHED],
+        scope="sessions:read",
+    )
     stopped, stop = Answer(202, STOPPING), "/ui/chat/{chat:path}/stop"
     add("POST", stop, routes.stop, stopped, body=StopBody, has_key=False, parameters=[CHAT], scope="sessions:write")
 
@@ -157,7 +169,7 @@ class UiRoutes:
         return await stream_of(gateway, session, cursor, UiStream(session, asked.run_id), request)
 
     async def stream(self, request: Request) -> Response:
-        """Tell of the run that is going, from its start."""
+        """Tell of the run that is going, from its start; or of one that the client names, even if it is over."""
         chat = _chat_of(request)
         try:
             session = await self._gateway.find_session(request, KIND, chat)
@@ -165,7 +177,7 @@ class UiRoutes:
             if is_session_id(chat):
                 raise
             return Response(status_code=204, headers=NO_STORE)  # a chat in which nothing was said yet
-        run = _going((await self._gateway.began(session)).state)
+        run = _told_of(request) or _going((await self._gateway.began(session)).state)
         if run is None:
             return Response(status_code=204, headers=NO_STORE)
         return await stream_of(self._gateway, session, BEGINNING, UiStream(session, run), request)
@@ -197,15 +209,19 @@ class UiRoutes:
         if given.agent is not None and state.agent not in (None, given.agent):
             detail = f"the chat {given.id!r} has the agent {state.agent!r}, and keeps it"
             raise Problem(409, "other-agent", detail, agent=state.agent)
-        if given.message is not None and _has(state, run_id(state.id, message_id(state.id, key))):
-            raise Problem(422, "cannot-edit", f"the message {named!r} was said and cannot be changed; say another one")
         if not state.started:
             # Apart from the first message: of two that begin one chat at a time, both are said.
             new = NewSession(given.agent, None, Json("{}"), principal.tenant)
             await intake.start(state, new, None, trace)
             self._gateway.remember_agent(state.id, given.agent)
             state = replace(state, tenant=principal.tenant)
-        return await intake.say(state, content, "queue", key, trace)
+        try:
+            return await intake.say(state, content, "queue", key, trace)
+        except Problem as problem:
+            if problem.code != "idempotency-mismatch":
+                raise
+            detail = f"the message {named!r} was said and cannot be changed: say another one"
+            raise Problem(422, "cannot-edit", detail) from None
 
 
 def _chat_of(request: Request) -> str:
@@ -213,6 +229,15 @@ def _chat_of(request: Request) -> str:
     if not 1 <= len(chat) <= CHAT_CHARS_MAX:
         raise Problem(400, "invalid-id", f"a chat's id has 1 to {CHAT_CHARS_MAX} characters")
     return chat
+
+
+def _told_of(request: Request) -> RunId | None:
+    named = request.query_params.get("messageId")
+    if named is None:
+        return None
+    if not RUN_ID.fullmatch(named):
+        raise Problem(400, "invalid-query", "`messageId` must be the id of a message of the assistant")
+    return RunId(named)
 
 
 def _new_message(given: ChatBody) -> _UserMessage:
@@ -231,8 +256,3 @@ def _going(state: Session) -> RunId | None:
     if state.run is not None:
         return state.run.run_id
     return state.waiting[0].run_id if state.waiting else None
-
-
-def _has(state: Session, run: RunId) -> bool:
-    going = state.run is not None and state.run.run_id == run
-    return going or run in state.runs or any(waiting.run_id == run for waiting in state.waiting)
