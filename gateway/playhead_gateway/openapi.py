@@ -302,7 +302,7 @@ def operation(
     """Give what FastAPI is told of a route, as arguments of `add_api_route`. What has a body takes a key, or not."""
     content: Schema = {} if answer.shape is None else {"application/json": {"schema": answer.shape}}
     if answer.streams:
-        content["text/event-stream"] = {"schema": TEXT}
+        content["text/event-stream"] = {"schema": ANYTHING}  # each event is what its protocol says
     if answer.is_bytes:
         content["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
     refused = {"application/problem+json": {"schema": PROBLEM}}

@@ -15,6 +15,7 @@ from playhead_gateway.responses_errors import refused
 __all__ = ["CreateBody", "content_of", "refuse_unsupported"]
 
 PAIRS_MAX, KEY_MAX, VALUE_MAX = 16, 64, 512
+NAME_MAX = 200
 
 DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,(.*)", re.DOTALL)
 WEB_URL = re.compile(r"https?://.+", re.DOTALL)
@@ -49,7 +50,16 @@ INPUT_SHAPE = {
         },
     ]
 }
-NOTHING: dict[str, Any] = {"type": "null"}
+NAME_SHAPE = {"type": "string", "minLength": 1, "maxLength": NAME_MAX}
+CONVERSATION_SHAPE: dict[str, Any] = {
+    "anyOf": [
+        NAME_SHAPE,
+        {"type": "object", "properties": {"id": NAME_SHAPE}, "required": ["id"]},
+        {"type": "null"},
+    ]
+}
+NO_TEXT: dict[str, Any] = {"type": ["string", "null"], "maxLength": 0}
+NO_ITEMS: dict[str, Any] = {"type": ["array", "null"], "maxItems": 0}
 
 EXAMPLES: list[Any] = [
     {"model": "support", "input": "What time is it in Oslo?"},
@@ -67,7 +77,7 @@ class CreateBody(Body):
     stream: bool | None = None
     background: bool | None = None
     previous_response_id: str | None = None
-    conversation: Annotated[Name | dict[str, Any] | None, WithJsonSchema({"type": ["string", "null"]})] = None
+    conversation: Annotated[Name | dict[str, Any] | None, WithJsonSchema(CONVERSATION_SHAPE)] = None
     metadata: (
         Annotated[
             dict[Annotated[str, Field(max_length=KEY_MAX)], Annotated[str, Field(max_length=VALUE_MAX)]],
@@ -75,10 +85,10 @@ class CreateBody(Body):
         ]
         | None
     ) = None
-    instructions: Annotated[Any, WithJsonSchema(NOTHING)] = None
-    max_output_tokens: Annotated[int | None, WithJsonSchema(NOTHING)] = None
+    instructions: Annotated[Any, WithJsonSchema(NO_TEXT)] = None
+    max_output_tokens: Annotated[int | None, WithJsonSchema({"type": "null"})] = None
     store: Annotated[bool | None, WithJsonSchema({"enum": [True, None]})] = None
-    tools: Annotated[list[Any] | None, WithJsonSchema({"type": "array", "maxItems": 0})] = None
+    tools: Annotated[list[Any] | None, WithJsonSchema(NO_ITEMS)] = None
 
     @property
     def conversation_id(self) -> str | None:
@@ -86,7 +96,7 @@ class CreateBody(Body):
         match self.conversation:
             case None | str() as name:
                 return name
-            case {"id": str(name)} if 0 < len(name) <= 200:
+            case {"id": str(name)} if 0 < len(name) <= NAME_MAX:
                 return name
             case _:
                 raise refused("conversation", "`conversation` is an id, or an object with one", "invalid_type")

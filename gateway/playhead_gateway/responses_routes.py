@@ -65,7 +65,8 @@ MODELS: dict[str, Any] = {
 }
 TOOL_ITEMS = {"name": "tool_items", "in": "query", "schema": {"type": "string", "enum": ["mcp", "function"]}}
 STREAM = {"name": "stream", "in": "query", "schema": {"type": "string", "enum": ["true", "false"]}}
-STARTING_AFTER = {"name": "starting_after", "in": "query", "schema": {"type": "integer", "minimum": -1}}
+PLACE = {"type": "integer", "minimum": -1, "maximum": 999_999_999}
+STARTING_AFTER = {"name": "starting_after", "in": "query", "schema": PLACE}
 
 
 def add_responses_routes(add: Add, gateway: Gateway) -> None:

@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, settings
 from playhead.adapters.memory import MemoryQueue, MemorySessionLog
 from playhead.commands import AnnounceTool, DeadLetter
 from playhead.events import Json, QuestionAsked
-from playhead.ids import CallId, SessionId
+from playhead.ids import CallId, SessionId, message_id, run_id
 from playhead.leases import lease_of
 from playhead_gateway.app import create_app
 from playhead_gateway.bodies import Body
+from playhead_gateway.projections.response_name import ResponseName
 from schemathesis.checks import positive_data_acceptance
 
 from tests.gateway.support import CLOSED, LEASE_KEY, OWNED, RUN, STARTED, World, a_turn, a_world, serving
@@ -29,6 +30,8 @@ AGUI, AGUI_THREAD = "/agui", "/agui/{thread}/events"
 """The first waits for a run that nobody makes here, the second for a thread that nobody began: see `test_agui.py`."""
 UI_CHAT, UI_STOP = "/ui/chat", "/ui/chat/{chat}/stop"
 """The first waits for a run that nobody makes here, the second is of a chat that nobody began: see `test_ui_chat.py`."""
+RESPONSES = "/v1/responses"
+"""To be made, a response waits for a run that nobody makes here: see `test_openai_client.py`."""
 
 EXAMPLES = 8
 TOOL = AnnounceTool("default", "weather", "Sky.", Json('{"type":"object"}'), "abc", "read", 5000, 3, 1, breaker=True)
@@ -48,9 +51,9 @@ def document(*modes: schemathesis.GenerationMode) -> Any:  # Any, here and below
     return found
 
 
-ANYTHING: Any = document(*schemathesis.GenerationMode).exclude(path=[STREAM, UI_CHAT, AGUI])
+ANYTHING: Any = document(*schemathesis.GenerationMode).exclude(path=[STREAM, UI_CHAT, AGUI, RESPONSES])
 WELL_FORMED: Any = document(schemathesis.GenerationMode.POSITIVE).exclude(
-    path=[STREAM, CHANNELS, UI_CHAT, UI_STOP, AGUI, AGUI_THREAD]
+    path=[STREAM, CHANNELS, UI_CHAT, UI_STOP, AGUI, AGUI_THREAD, RESPONSES]
 )
 
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture]
@@ -132,6 +135,9 @@ def test_what_the_document_allows_is_done_for_sessions_that_exist(case: Any, rea
         case.path_parameters["letter"] = "0-0"
     if "question_id" in case.path_parameters:
         case.path_parameters["question_id"] = ASKED.question_id
+    if "response_id" in case.path_parameters:
+        talking = reached.sessions[0]
+        case.path_parameters["response_id"] = str(ResponseName(talking, run_id(talking, message_id(talking, "first"))))
     if "call_id" in case.path_parameters:  # nobody can guess a ticket
         call = CallId(case.path_parameters["call_id"])
         case.headers["Authorization"] = f"Bearer {reached.sessions[0]}.{call}.{lease_of(LEASE_KEY, call)}"
