@@ -20,7 +20,7 @@ from playhead_gateway.projections.response_name import ResponseName, ToolItems, 
 from playhead_gateway.projections.responses_run import About
 from playhead_gateway.query import trace_of
 from playhead_gateway.responses_body import CreateBody, content_of
-from playhead_gateway.responses_errors import refused
+from playhead_gateway.responses_errors import Refused
 from playhead_gateway.responses_reading import seen
 
 __all__ = ["Following", "ask"]
@@ -61,7 +61,7 @@ class Message:
 
 
 async def ask(gateway: Gateway, request: Request, body: CreateBody, tool_items: ToolItems) -> Following:
-    """Have a run answer a request. Raises `Problem` and what the log says."""
+    """Have a run answer a request. Raises `Refused`, `Problem` and what the log says."""
     content = json_text(content_of(body.input), "a message", gateway.limits.content_bytes_max)
     message = Message(body.model, body.metadata or {}, content)
     gateway.check_agent(principal_of(request), message.agent)
@@ -94,7 +94,7 @@ async def _place(gateway: Gateway, request: Request, body: CreateBody) -> Place:
                 await gateway.entry.enter(request, session)
         except UnknownSession:
             message = f"Conversation with id {conversation!r} not found."
-            raise refused("conversation", message, "conversation_not_found") from None
+            raise Refused("conversation", message, "conversation_not_found") from None
     folded = await gateway.began(session)
     # A session that somebody names by its id has been begun, whether its log shows it yet or not.
     is_new = not folded.state.started and not (conversation is not None and is_session_id(conversation))
@@ -102,10 +102,10 @@ async def _place(gateway: Gateway, request: Request, body: CreateBody) -> Place:
 
 
 async def _after(gateway: Gateway, request: Request, previous: str, key: str | None) -> Place:
-    """Find the session that a response is the last of. Raises `Problem`."""
+    """Find the session that a response is the last of. Raises `Refused`."""
     name = parse_response_name(previous)
     advice = f"Previous response with id {previous[:200]!r} not found."
-    missing = refused("previous_response_id", advice, "previous_response_not_found")
+    missing = Refused("previous_response_id", advice, "previous_response_not_found")
     if name is None:
         raise missing
     try:
@@ -122,10 +122,10 @@ async def _after(gateway: Gateway, request: Request, previous: str, key: str | N
     if name.run != latest:
         last = "" if latest is None else f" The last one is {ResponseName(state.id, latest)}."
         advice = f"{previous} is not the last response of its conversation, which does not branch.{last}"
-        raise refused("previous_response_id", advice, "unsupported_value")
+        raise Refused("previous_response_id", advice, "unsupported_value")
     if state.run is not None and state.run.run_id == name.run and any(call.question for call in state.open_calls):
         advice = f"{previous} waits for an answer: its metadata say where to send it, and which response goes on then"
-        raise refused("previous_response_id", advice, "response_waits_for_an_answer")
+        raise Refused("previous_response_id", advice, "response_waits_for_an_answer")
     return place
 
 
@@ -149,12 +149,12 @@ async def _say(gateway: Gateway, request: Request, place: Place, message: Messag
 
 
 def _check_same(message: Message, agent: str | None, state: Session) -> None:
-    """Refuse what would have to change a conversation that has begun. Raises `Problem`."""
+    """Refuse what would have to change a conversation that has begun. Raises `Refused`."""
     if agent is not None and message.agent not in (None, agent):
-        raise refused("model", f"this conversation is with the agent {agent!r}, and stays with it", "model_mismatch")
+        raise Refused("model", f"this conversation is with the agent {agent!r}, and stays with it", "model_mismatch")
     if state.started and message.metadata and cast("object", orjson.loads(state.metadata)) != message.metadata:
         advice = "metadata are those of the conversation: give them with its first response, or the same ones"
-        raise refused("metadata", advice, "unsupported_value")
+        raise Refused("metadata", advice, "unsupported_value")
 
 
 def _latest(state: Session) -> RunId | None:

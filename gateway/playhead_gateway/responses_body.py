@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from playhead_gateway.bodies import Body, Name
-from playhead_gateway.responses_errors import refused
+from playhead_gateway.responses_errors import Refused
 
 __all__ = ["CreateBody", "content_of", "refuse_unsupported"]
 
@@ -92,33 +92,33 @@ class CreateBody(Body):
 
     @property
     def conversation_id(self) -> str | None:
-        """The conversation's name, given alone or as an object. Raises `Problem`."""
+        """The conversation's name, given alone or as an object. Raises `Refused`."""
         match self.conversation:
             case None | str() as name:
                 return name
             case {"id": str(name)} if 0 < len(name) <= NAME_MAX:
                 return name
             case _:
-                raise refused("conversation", "`conversation` is an id, or an object with one", "invalid_type")
+                raise Refused("conversation", "`conversation` is an id, or an object with one", "invalid_type")
 
 
 def refuse_unsupported(body: CreateBody) -> None:
-    """Refuse what cannot be honoured. Raises `Problem`."""
+    """Refuse what cannot be honoured. Raises `Refused`."""
     if body.instructions:
-        raise refused("instructions", "an agent's instructions are its own: choose an agent by `model`")
+        raise Refused("instructions", "an agent's instructions are its own: choose an agent by `model`")
     if body.tools:
-        raise refused("tools", "tools that the client brings are not taken: an agent's tools run on the server")
+        raise Refused("tools", "tools that the client brings are not taken: an agent's tools run on the server")
     if body.max_output_tokens is not None:
-        raise refused("max_output_tokens", "how much an agent may answer is configured with the agent")
+        raise Refused("max_output_tokens", "how much an agent may answer is configured with the agent")
     if body.store is False:
-        raise refused("store", "a response lives in its session's log, so it is always stored")
+        raise Refused("store", "a response lives in its session's log, so it is always stored")
     if body.previous_response_id is not None and body.conversation is not None:
         advice = "give `previous_response_id` or `conversation`, not both"
-        raise refused("conversation", advice, "mutually_exclusive_parameters")
+        raise Refused("conversation", advice, "mutually_exclusive_parameters")
 
 
 def content_of(given: str | list[Item]) -> str | list[Item]:
-    """Give the input as the content of one user message. Raises `Problem`."""
+    """Give the input as the content of one user message. Raises `Refused`."""
     if isinstance(given, str):
         return given
     blocks: list[Item] = []
@@ -128,12 +128,12 @@ def content_of(given: str | list[Item]) -> str | list[Item]:
         if kind != "message" or role != "user":
             what = f"an item of the type {kind!r}" if kind != "message" else f"a message of the role {role!r}"
             advice = "only messages of the user are taken: what was said before is kept here (`previous_response_id`)"
-            raise refused(where, f"{what} cannot be taken; {advice}", "unsupported_value")
+            raise Refused(where, f"{what} cannot be taken; {advice}", "unsupported_value")
         content: object = item.get("content")
         if isinstance(content, str):
             content = [{"type": "input_text", "text": content}]
         if not isinstance(content, list) or not content:
-            raise refused(where, "`content` must be a string or a list of parts, and not empty", "invalid_type")
+            raise Refused(where, "`content` must be a string or a list of parts, and not empty", "invalid_type")
         parts = enumerate(cast("list[object]", content))
         blocks += [_block(part, f"{where}.content[{number}]") for number, part in parts]
     return blocks
@@ -153,7 +153,7 @@ def _block(part: object, where: str) -> Item:
             return {"type": "document", "source": _source(url, where)}
         case _:
             known = "input_text, input_image with an image_url, input_file with file_data or a file_url"
-            raise refused(where, f"this part cannot be taken; there are {known}", "unsupported_value")
+            raise Refused(where, f"this part cannot be taken; there are {known}", "unsupported_value")
 
 
 def _source(url: str, where: str) -> Item:
@@ -161,4 +161,4 @@ def _source(url: str, where: str) -> Item:
         return {"type": "base64", "media_type": found[1], "data": found[2]}
     if WEB_URL.fullmatch(url):
         return {"type": "url", "url": url}
-    raise refused(where, "give a `data:<type>;base64,…` or an `https:` URL", "invalid_value")
+    raise Refused(where, "give a `data:<type>;base64,…` or an `https:` URL", "invalid_value")

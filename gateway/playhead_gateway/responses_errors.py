@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import wraps
 from typing import Any
 
@@ -15,10 +16,9 @@ from playhead_gateway.entry import RATES, Entry
 from playhead_gateway.principal import Scope
 from playhead_gateway.problems import Problem, problem_of
 
-__all__ = ["REFUSAL", "enveloped", "refused", "unknown_response"]
+__all__ = ["REFUSAL", "Refused", "enveloped", "unknown_response"]
 
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-INVALID = "invalid_request_error"
 
 SAID_OTHERWISE = {"unknown-agent": (404, "model_not_found"), "idempotency-mismatch": (400, "idempotency_mismatch")}
 """What has a status of its own there; else a 422 is a 400, and the code is ours."""
@@ -43,14 +43,19 @@ REFUSAL: dict[str, Any] = {
 """The shape of a refusal, for the OpenAPI document."""
 
 
-def refused(param: str, message: str, code: str = "unsupported_parameter") -> Problem:
-    """Refuse a parameter of a request."""
-    return Problem(400, code, message, param=param)
+class Refused(Exception):
+    """A request that is refused in this API's own words."""
+
+    def __init__(self, param: str, message: str, code: str = "unsupported_parameter", status: int = 400) -> None:
+        self.param = param
+        self.code = code
+        self.status = status
+        super().__init__(message)
 
 
-def unknown_response(name: str) -> Problem:
+def unknown_response(name: str) -> Refused:
     """Refuse the id of a response that there is not, or that is not for who asks."""
-    return Problem(404, "response_not_found", f"Response with id {name[:200]!r} not found.", param="response_id")
+    return Refused("response_id", f"Response with id {name[:200]!r} not found.", "response_not_found", 404)
 
 
 def enveloped(entry: Entry, scope: Scope, action: str, endpoint: Endpoint) -> Endpoint:
@@ -61,6 +66,8 @@ def enveloped(entry: Entry, scope: Scope, action: str, endpoint: Endpoint) -> En
         try:
             await entry.admit(request, scope, action)
             response = await endpoint(request)
+        except Refused as refusal:
+            response = _answer(refusal.status, str(refusal), refusal.param, refusal.code)
         except Problem as problem:
             response = _worded(problem)
         except PlayheadError as error:
@@ -77,14 +84,16 @@ def enveloped(entry: Entry, scope: Scope, action: str, endpoint: Endpoint) -> En
 def _worded(problem: Problem) -> Response:
     default = 400 if problem.status == 422 else problem.status, problem.code.replace("-", "_")
     status, code = SAID_OTHERWISE.get(problem.code, default)
-    error = {
-        "message": problem.detail,
-        "type": "server_error" if status >= 500 else TYPES.get(status, INVALID),
-        "param": _param(problem),
-        "code": code,
-    }
-    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **problem.headers}
-    return Response(orjson.dumps({"error": error}), status, headers, "application/json")
+    return _answer(status, problem.detail, _param(problem), code, problem.headers)
+
+
+def _answer(
+    status: int, message: str, param: str | None, code: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    kind = "server_error" if status >= 500 else TYPES.get(status, "invalid_request_error")
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    all_headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
+    return Response(orjson.dumps({"error": error}), status, all_headers, "application/json")
 
 
 def _param(problem: Problem) -> str | None:
@@ -92,4 +101,4 @@ def _param(problem: Problem) -> str | None:
         return "model"
     errors: list[dict[str, str]] = problem.more.get("errors", [])
     pointed = errors[0]["pointer"].strip("/").partition("/")[0] if errors else ""
-    return problem.more.get("param") or problem.more.get("parameter") or pointed or None
+    return problem.more.get("parameter") or pointed or None

@@ -156,7 +156,7 @@ class ResponseRoutes:
         return EventStream(fanout, speech, self._gateway.telemetry)
 
     async def _enter(self, request: Request) -> ResponseName:
-        """Let who asks to the response that the path names. Raises `Problem`, `Unavailable`."""
+        """Let who asks to the response that the path names. Raises `Refused`, `Unavailable`."""
         given = str(request.path_params["response_id"])
         name = parse_response_name(given)
         if name is None:

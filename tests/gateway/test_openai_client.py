@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,6 +36,7 @@ from playhead.ids import MessageId, RunId, SessionId, call_id
 from playhead_cli.child import start_dev
 from playhead_gateway.projections.response_name import ResponseName, parse_response_name
 
+from tests.gateway.access.support import a_key, access_file, authenticator, key_table
 from tests.gateway.support import CLOSED, CODEC, OWNED, STARTED, Served, Watching, World, serving
 
 SOON = 5.0
@@ -113,8 +114,8 @@ class Talking:
 
 
 @asynccontextmanager
-async def client_at(url: str) -> AsyncGenerator[openai.AsyncOpenAI, None]:
-    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=SOON) as client:
+async def client_at(url: str, key: str = "unused") -> AsyncGenerator[openai.AsyncOpenAI, None]:
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=SOON) as client:
         yield client
 
 
@@ -398,6 +399,44 @@ async def test_what_cannot_be_honoured_is_refused_and_nothing_is_begun(
     assert error["type"] == "invalid_request_error"
     assert error["param"] == param
     assert await talking.world.published() == []
+
+
+async def test_a_response_is_for_its_tenant_and_for_no_other_also_not_to_go_on_with(world: World, tmp_path: Path):
+    ours, theirs, reader = a_key(1), a_key(2), a_key(3)
+    tables = (
+        key_table(ours, name="ours", more='tenant = "ours"'),
+        key_table(theirs, name="theirs", more='tenant = "theirs"'),
+        key_table(reader, name="reader", scopes='["sessions:read"]', more='tenant = "ours"'),
+    )
+    parts = replace(world.parts(settle_seconds=0.2), authenticate=authenticator(access_file(tmp_path, *tables)))
+    async with (
+        serving(parts) as served,
+        client_at(f"http://{served.address}", ours.text) as mine,
+        client_at(f"http://{served.address}", theirs.text) as other,
+        client_at(f"http://{served.address}", reader.text) as reading,
+        client_at(f"http://{served.address}", "wrong") as stranger,
+    ):
+        response = await mine.responses.create(input="canary", background=True, conversation="conv_1")
+        assert response.status == "queued"  # nobody works here, and what is taken is not lost
+        assert (await mine.responses.retrieve(response.id)).status == "queued"
+        assert (await reading.responses.retrieve(response.id)).id == response.id
+        for asking in (
+            other.responses.retrieve(response.id),
+            other.responses.retrieve(response.id, stream=True),
+            other.responses.cancel(response.id),
+        ):
+            with pytest.raises(openai.NotFoundError):
+                await asking
+        for more in ({"previous_response_id": response.id}, {"conversation": place_of(response).session}):
+            with pytest.raises(openai.BadRequestError, match="not found"):
+                await other.responses.create(input="hello", extra_body=more)
+        elsewhere = await other.responses.create(input="hello", background=True, conversation="conv_1")
+        assert place_of(elsewhere).session != place_of(response).session
+        with pytest.raises(openai.PermissionDeniedError) as denied:
+            await reading.responses.create(input="hello")
+        assert (denied.value.code, denied.value.type) == ("missing_scope", "permission_error")
+        with pytest.raises(openai.AuthenticationError):
+            await stranger.models.list()
 
 
 async def test_what_a_user_shows_is_taken_as_it_is(talking: Talking):
