@@ -24,6 +24,7 @@ from playhead.telemetry import logger
 
 from playhead_gateway.limits import Limits
 from playhead_gateway.ring import Ring
+from playhead_gateway.seats import Full, Names, Seats
 from playhead_gateway.tail import Tail, Viewer
 
 __all__ = ["Fanout", "Opening", "SentAway"]
@@ -72,7 +73,7 @@ class Fanout:
         self._tails: dict[SessionId, Tail] = {}
         self._tasks: dict[Tail, asyncio.Task[None]] = {}
         self._lingering: dict[Tail, asyncio.TimerHandle] = {}
-        self._viewers = 0
+        self._seats = Seats(limits.viewers_max)
         self._group = asyncio.TaskGroup()
         self._pulse: asyncio.Task[None] | None = None
 
@@ -106,12 +107,12 @@ class Fanout:
         return tail
 
     async def open(self, session: SessionId, cursor: Cursor) -> Opening:
-        """Find a viewer its place.
+        """Find a viewer its place. It has a seat only once it is attached.
 
         Raises `UnknownSession`, `CursorConflict`, `CursorExpired`, `Unavailable`, `SentAway`.
         """
         for _ in range(OPEN_TRIES_MAX):
-            if self.draining or self._viewers >= self.limits.viewers_max:
+            if self.draining or self._seats.taken >= self.limits.viewers_max:
                 raise SentAway("draining" if self.draining else "overloaded")
             tail = self._tails.get(session) or await self._begin(session, cursor)
             with self._held(tail):
@@ -125,32 +126,36 @@ class Fanout:
         raise Unavailable(f"{session} could not be opened")
 
     @contextmanager
-    def attach(self, viewer: Viewer, tails: Sequence[Tail]) -> Generator[None, None, None]:
-        """Count a viewer in while its stream is open."""
-        self._viewers += 1
-        try:
-            with ExitStack() as held:
+    def attach(self, viewer: Viewer, tails: Sequence[Tail], names: Names = ()) -> Generator[None, None, None]:
+        """Give a viewer its seat while its stream is open. Raises `SentAway`."""
+        with self._seat(names):
+            try:
+                with ExitStack() as held:
+                    for tail in tails:
+                        held.enter_context(self._held(tail))
+                        tail.viewers.add(viewer)
+                    yield
+            finally:
                 for tail in tails:
-                    held.enter_context(self._held(tail))
-                    tail.viewers.add(viewer)
-                yield
-        finally:
-            for tail in tails:
-                tail.viewers.discard(viewer)
-            self._viewers -= 1
+                    tail.viewers.discard(viewer)
 
     async def beyond(self, session: SessionId, cursor: Cursor) -> bool:
         """Wait until there is something after a cursor (True), or nothing will come from here. Raises as `open`."""
         opening = await self.open(session, cursor)
         tail = opening.tail
-        self._viewers += 1
-        try:
-            with self._held(tail):
-                while tail.last_seq <= cursor.seq and not (tail.closed or tail.failure or self.draining):
-                    await tail.moved()
-            return tail.last_seq > cursor.seq
-        finally:
-            self._viewers -= 1
+        with self._seat(()), self._held(tail):
+            while tail.last_seq <= cursor.seq and not (tail.closed or tail.failure or self.draining):
+                await tail.moved()
+        return tail.last_seq > cursor.seq
+
+    @contextmanager
+    def _seat(self, names: Names) -> Generator[None, None, None]:
+        with ExitStack() as seated:
+            try:
+                seated.enter_context(self._seats.seat(names))
+            except Full:
+                raise SentAway("overloaded") from None
+            yield
 
     @contextmanager
     def _held(self, tail: Tail) -> Generator[None, None, None]:

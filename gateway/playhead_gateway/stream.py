@@ -16,8 +16,9 @@ from playhead.telemetry import Telemetry, logger
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from playhead_gateway.fanout import Fanout
+from playhead_gateway.fanout import Fanout, SentAway
 from playhead_gateway.limits import Limits
+from playhead_gateway.seats import Names
 from playhead_gateway.speech import Speech
 from playhead_gateway.tail import DIRECT, Direct, Viewer
 from playhead_gateway.walk import Dropped
@@ -39,7 +40,7 @@ def retry_ms(limits: Limits) -> int:
 
 
 class EventStream(Response):
-    """Holds a speech over HTTP. `on_left` is awaited if the client leaves before its end."""
+    """Holds a speech over HTTP. `on_left` is awaited if the client leaves before its end; by `names` it is counted."""
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class EventStream(Response):
         telemetry: Telemetry,
         *,
         on_left: Callable[[], Awaitable[None]] | None = None,
+        names: Names = (),
     ) -> None:
         super().__init__(status_code=200, headers=speech.headers)
         self._fanout = fanout
@@ -55,6 +57,7 @@ class EventStream(Response):
         self._speech = speech
         self._telemetry = telemetry
         self._on_left = on_left
+        self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, as ASGI has it."""
@@ -85,7 +88,7 @@ class EventStream(Response):
         try:
             async with asyncio.timeout(None) as patience:
                 viewer = Viewer(send, patience, direct)
-                with self._fanout.attach(viewer, self._speech.tails):
+                with self._fanout.attach(viewer, self._speech.tails, self._names):
                     async with asyncio.TaskGroup() as group:
                         watching = group.create_task(watch(viewer))
                         # In a task of its own: each time that it is woken, all who await it are gone through, and here
@@ -93,6 +96,8 @@ class EventStream(Response):
                         group.create_task(hold(viewer, watching))
         except TimeoutError:
             raise Dropped("slow") from None
+        except SentAway as away:
+            raise Dropped(away.reason) from None
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         if viewer.gone and self._on_left is not None:
@@ -100,7 +105,7 @@ class EventStream(Response):
 
     async def _send_away(self, reason: str, scope: Scope, receive: Receive, send: Send) -> None:
         if reason != "slow":
-            last = b"" if reason in ("behind", "conflict") else self._speech.farewell(reason)
+            last = self._speech.farewell(reason)
             try:
                 async with asyncio.timeout(self._limits.send_timeout_seconds):
                     await send({"type": "http.response.body", "body": last, "more_body": False})
