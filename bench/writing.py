@@ -8,7 +8,8 @@ A delta carries the time at which it was due, not at which it was written: a pro
 makes its viewers wait, and that shows. What came due meanwhile is written as one append, as an orchestrator does.
 
 It is spoken to by lines of JSON: it says `{"sessions": […]}`; to a line with seconds it writes for so long and answers
-`{"last": […], "late_ms": …}`, the last seq of each session.
+`{"last": […], "late_ms": …, "append_p50_ms": …, "append_p99_ms": …}`: the last seq of each session, how late the latest
+append was begun, and how long appends took.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from playhead.ids import RunId, SessionId
 from playhead.log import APPEND_RECORDS_MAX, SessionLog
 from playhead.queue import Topics
 from playhead.telemetry import Telemetry
+
+from bench.table import quantile
 
 __all__ = ["main"]
 
@@ -106,6 +109,7 @@ class Writing:
         self._into = into
         self._period = 1 / rate
         self._tail = " " + WORDS + "." * padding
+        self._took_ms: list[float] = []
         self.sessions: list[str] = []
 
     async def begin(self, count: int) -> None:
@@ -121,7 +125,8 @@ class Writing:
                 group.create_task(one())
 
     async def write(self, seconds: float) -> dict[str, object]:
-        """Write for so long; say where each session ended, and how late the latest append was begun."""
+        """Write for so long; say where each session ended, and how appending went."""
+        self._took_ms = []
         async with asyncio.TaskGroup() as group:
             shares = [self._period * number / len(self.sessions) for number in range(len(self.sessions))]
             tasks = [
@@ -129,7 +134,12 @@ class Writing:
                 for session, share in zip(self.sessions, shares, strict=True)
             ]
         done = [task.result() for task in tasks]
-        return {"last": [last for last, _ in done], "late_ms": max(late for _, late in done) * 1000}
+        return {
+            "last": [last for last, _ in done],
+            "late_ms": max(late for _, late in done) * 1000,
+            "append_p50_ms": quantile(self._took_ms, 0.5),
+            "append_p99_ms": quantile(self._took_ms, 0.99),
+        }
 
     async def _write(self, session: str, share: float, seconds: float) -> tuple[int, float]:
         due = time.monotonic() + share
@@ -142,7 +152,9 @@ class Writing:
                 texts.append(f"@{round(due * 1e9):019d}{self._tail}")
                 due += self._period
             if texts:
+                began = time.perf_counter()
                 last = await self._into.append(session, texts)
+                self._took_ms.append((time.perf_counter() - began) * 1000)
         return last, latest
 
 
