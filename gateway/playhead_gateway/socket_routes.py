@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket, WebSocketState
 
 from playhead_gateway.bodies import parsed
 from playhead_gateway.entry import principal_of
+from playhead_gateway.fanout import SentAway
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.problems import Problem, document_of, problem_of, problem_response
 from playhead_gateway.projections.messages import Messages, message
@@ -94,7 +95,7 @@ class Socket:
         clients.inc()
         try:
             await self._talk(session, speech)
-        except Dropped as dropped:
+        except (Dropped, SentAway) as dropped:
             self._gateway.telemetry.stream_dropped.labels(dropped.reason).inc()
             await self._send_away(session, dropped.reason)
         finally:

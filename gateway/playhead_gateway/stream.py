@@ -68,7 +68,7 @@ class EventStream(Response):
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             direct = cast("Direct | None", scope.get("extensions", {}).get(DIRECT))
             await self._serve(receive, send, direct)
-        except Dropped as dropped:
+        except (Dropped, SentAway) as dropped:
             self._telemetry.stream_dropped.labels(dropped.reason).inc()
             _log.info("stream dropped", sessions=self._speech.sessions, reason=dropped.reason)
             await self._send_away(dropped.reason, scope, receive, send)
@@ -96,8 +96,6 @@ class EventStream(Response):
                         group.create_task(hold(viewer, watching))
         except TimeoutError:
             raise Dropped("slow") from None
-        except SentAway as away:
-            raise Dropped(away.reason) from None
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         if viewer.gone and self._on_left is not None:

@@ -13,6 +13,7 @@ from playhead.errors import PlayheadError
 from playhead.ids import SessionId, parse_session_id
 from starlette.requests import HTTPConnection
 
+from playhead_gateway.fanout import SentAway
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.grpc import sessions_pb2 as pb
 from playhead_gateway.grpc.inside import Inside, scope_of
@@ -153,7 +154,7 @@ class Sessions:
         except TimeoutError:
             self._gateway.telemetry.stream_dropped.labels("slow").inc()
             await context.abort(grpc.StatusCode.UNAVAILABLE, "you read too slowly: watch again from your last cursor")
-        except Dropped as dropped:
+        except (Dropped, SentAway) as dropped:
             self._gateway.telemetry.stream_dropped.labels(dropped.reason).inc()
             await self._send_away(session, dropped.reason, context)
         finally:
