@@ -23,7 +23,7 @@ from playhead_gateway.fanout import Fanout, Opening, SentAway
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.openapi import Answer
 from playhead_gateway.problems import Problem, problem_of
-from playhead_gateway.projections.native import STREAM_HEADERS, Choice
+from playhead_gateway.projections.native import STREAM_HEADERS, WORDLESS, Choice
 from playhead_gateway.projections.sse import HEARTBEAT, control_frame
 from playhead_gateway.query import choice, given_cursor, types_of
 from playhead_gateway.speech import Manner
@@ -68,8 +68,8 @@ class ChannelsSpeech:
         self._retry = retry
 
     def farewell(self, reason: str) -> bytes:
-        """Say goodbye for now."""
-        return _control("draining", {"reason": reason}, self._retry())
+        """Say goodbye for now, if it is the gateway that goes."""
+        return b"" if reason in WORDLESS else _control("draining", {"reason": reason}, self._retry())
 
     async def hold(self, viewer: Viewer) -> None:
         """Say everything of all sessions, until all are over. Raises `Dropped`."""

@@ -11,7 +11,7 @@ from playhead.ids import SessionId
 
 from playhead_gateway.projections.sse import HEARTBEAT, control_frame, event_of, prefix_of
 
-__all__ = ["DELTAS", "EVERYTHING", "STREAM_HEADERS", "Choice", "Native", "farewell"]
+__all__ = ["DELTAS", "EVERYTHING", "STREAM_HEADERS", "WORDLESS", "Choice", "Native", "farewell"]
 
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream",
@@ -22,6 +22,9 @@ STREAM_HEADERS = {
 
 DELTAS = ("text_delta", "thinking", "tool_input_delta")
 """What a step's `model_call_completed` supersedes."""
+
+WORDLESS = ("behind", "conflict")
+"""Reasons of which a client learns what it must when it comes back with its cursor, which it can do at once."""
 
 RUN_ENDS = tuple(prefix_of(name) for name in ("run_completed", "run_failed", "run_cancelled"))
 
@@ -102,8 +105,8 @@ class Native:
         return control_frame("end", self._session, last_seq=last_seq)
 
     def farewell(self, reason: str) -> bytes:
-        """Say goodbye for now."""
-        return farewell(self._session, reason, self._retry_ms())
+        """Say goodbye for now, if it is the gateway that goes."""
+        return b"" if reason in WORDLESS else farewell(self._session, reason, self._retry_ms())
 
 
 def farewell(session: SessionId, reason: str, retry_ms: int) -> bytes:
