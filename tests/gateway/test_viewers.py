@@ -162,6 +162,7 @@ async def test_a_viewer_that_falls_off_the_ring_is_sent_away_with_its_cursor(wor
             await until_metric(served.client, 'playhead_stream_dropped_total{reason="behind"}', 1)
             last = max(int(line[4:].partition(b"-")[0]) for line in seen.split(b"\n") if line.startswith(b"id: "))
             assert 2 < last < 202
+            assert b"draining" not in seen
         async with watching(served.client, session, after=last) as stream:
             assert [frame.data["seq"] for frame in (await stream.take(6))[1:]] == list(range(last + 1, last + 6))
 
