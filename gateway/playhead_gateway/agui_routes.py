@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from playhead.commands import AnnounceAgent, AnnounceTool
 from playhead.errors import Unavailable
-from playhead.ids import BEGINNING, Cursor, SessionId, is_session_id, parse_cursor
+from playhead.ids import BEGINNING, Cursor, SessionId, parse_cursor
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -64,8 +64,6 @@ class AgUiRoutes:
         if gateway.fanout.draining:
             raise Unavailable("this gateway is draining")  # nothing was begun
         session = await gateway.named_session(request, KIND, given.thread)
-        if not is_session_id(given.thread):
-            await gateway.entry.enter(request, session)
         state = (await gateway.began(session)).state
         following = await ask(gateway, request, given, state)
         window = Window(following.until, following.first, following.answers)

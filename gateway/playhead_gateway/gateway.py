@@ -169,7 +169,9 @@ class Gateway:
             await self.entry.enter(connection, session)
             await self.parts.log.end(session)
             return session
-        return await self.new_session(principal_of(connection), f"{kind} {name}")
+        session = await self.new_session(principal_of(connection), f"{kind} {name}")
+        await self.entry.enter(connection, session)
+        return session
 
     async def find_session(self, connection: HTTPConnection, kind: str, name: str) -> SessionId:
         """Give the session that `named_session` gives, and make none. Raises `UnknownSession`, `Unavailable`."""

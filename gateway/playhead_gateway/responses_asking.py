@@ -90,8 +90,6 @@ async def _place(gateway: Gateway, request: Request, body: CreateBody) -> Place:
     else:
         try:
             session = await gateway.named_session(request, KIND, conversation)
-            if not is_session_id(conversation):
-                await gateway.entry.enter(request, session)
         except UnknownSession:
             message = f"Conversation with id {conversation!r} not found."
             raise Refused("conversation", message, "conversation_not_found") from None

@@ -160,8 +160,6 @@ class UiRoutes:
         if gateway.fanout.draining:
             raise Unavailable("this gateway is draining")  # nothing was begun
         session = await gateway.named_session(request, KIND, given.id)
-        if not is_session_id(given.id):
-            await gateway.entry.enter(request, session)
         folded = await gateway.began(session)
         asked = await self._ask(request, given, folded.state, message.id, content)
         # What was not said before is answered after what the log shows now.
