@@ -18,7 +18,6 @@ from starlette.responses import Response
 
 from playhead_gateway import openapi
 from playhead_gateway.answers import Add
-from playhead_gateway.entry import expiry_of, principal_of
 from playhead_gateway.fanout import Fanout, Opening, SentAway
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.openapi import Answer
@@ -30,6 +29,7 @@ from playhead_gateway.speech import Manner
 from playhead_gateway.stream import EventStream, retry_ms
 from playhead_gateway.tail import Viewer
 from playhead_gateway.walk import Dropped, Walk, walking
+from playhead_gateway.watch import manner_of
 
 __all__ = ["add_channel_routes"]
 
@@ -61,6 +61,7 @@ class ChannelsSpeech:
     ) -> None:
         self.tails = tuple(channel.opening.tail for channel in channels)
         self.sessions = tuple(channel.session for channel in channels)
+        self.names = manner.names
         self._fanout = fanout
         self._channels = channels
         self._choice = choice
@@ -166,7 +167,7 @@ def add_channel_routes(add: Add, gateway: Gateway) -> None:
                 raise problem from error
         if all(channel.opening.nothing_left and channel.opening.cursor.seq for channel in channels):
             return Response(status_code=204, headers=NO_STORE)
-        manner = Manner(expires_at=expiry_of(principal_of(request), gateway.parts.clock()))
+        manner = manner_of(gateway, request)
         speech = ChannelsSpeech(gateway.fanout, channels, wanted, manner, lambda: retry_ms(gateway.limits))
         return EventStream(gateway.fanout, speech, gateway.telemetry)
 

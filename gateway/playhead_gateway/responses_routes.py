@@ -19,7 +19,7 @@ from starlette.responses import Response
 from playhead_gateway.access.schemes import described_for
 from playhead_gateway.answers import Add, Endpoint, json_answer
 from playhead_gateway.bodies import idempotency_key, read_body
-from playhead_gateway.entry import expiry_of, principal_of
+from playhead_gateway.entry import principal_of
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.openapi import COUNT, FREE, TEXT, Answer
 from playhead_gateway.principal import Scope
@@ -32,9 +32,9 @@ from playhead_gateway.responses_asking import Following, ask
 from playhead_gateway.responses_body import CreateBody, refuse_unsupported
 from playhead_gateway.responses_errors import REFUSAL, enveloped, unknown_response
 from playhead_gateway.responses_reading import Reading
-from playhead_gateway.speech import Manner, SessionSpeech
+from playhead_gateway.speech import SessionSpeech
 from playhead_gateway.stream import EventStream
-from playhead_gateway.watch import open_at, stream_of
+from playhead_gateway.watch import manner_of, open_at, stream_of
 
 __all__ = ["add_responses_routes"]
 
@@ -151,8 +151,8 @@ class ResponseRoutes:
         if isinstance(opening, str):
             return Response(dialect.farewell(opening), headers=dict(dialect.headers))
         until = asyncio.get_running_loop().time() + self._limits.response_seconds_max
-        expires_at = expiry_of(principal_of(request), self._gateway.parts.clock())
-        speech = SessionSpeech(fanout, opening, dialect, Manner(expires_at=min(until, expires_at)))
+        manner = manner_of(self._gateway, request)
+        speech = SessionSpeech(fanout, opening, dialect, replace(manner, expires_at=min(until, manner.expires_at)))
         return EventStream(fanout, speech, self._gateway.telemetry)
 
     async def _enter(self, request: Request) -> ResponseName:

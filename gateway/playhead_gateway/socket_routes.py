@@ -106,7 +106,7 @@ class Socket:
         try:
             async with asyncio.timeout(None) as patience:
                 viewer = SocketViewer(self._socket.send, patience)
-                with self._gateway.fanout.attach(viewer, speech.tails):
+                with self._gateway.fanout.attach(viewer, speech.tails, speech.names):
                     async with asyncio.TaskGroup() as group:
                         listening = group.create_task(self._listen(viewer, commands))
                         await speech.hold(viewer)

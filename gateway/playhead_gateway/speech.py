@@ -18,6 +18,7 @@ from playhead.ids import SessionId
 from playhead_gateway.dialect import Dialect
 from playhead_gateway.fanout import Fanout, Opening
 from playhead_gateway.pace import Pace
+from playhead_gateway.seats import Names
 from playhead_gateway.tail import Tail, Viewer
 from playhead_gateway.walk import Dropped, Walk, walking
 
@@ -43,6 +44,11 @@ class Speech(Protocol):
         ...
 
     @property
+    def names(self) -> Names:
+        """What who listens is counted by."""
+        ...
+
+    @property
     def sessions(self) -> Sequence[SessionId]:
         """The names of those, for people."""
         ...
@@ -59,11 +65,12 @@ class Speech(Protocol):
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How something is told: `pace` says each event when its recorded time has come; `expires_at` is the time of the
-    event loop until which the client may listen.
+    event loop until which the client may listen; by `names` he is counted.
     """
 
     pace: Pace | None = None
     expires_at: float = inf
+    names: Names = ()
 
 
 class SessionSpeech:
@@ -74,6 +81,7 @@ class SessionSpeech:
         self.headers = dialect.headers
         self.tails = (opening.tail,)
         self.sessions = (opening.tail.session,)
+        self.names = manner.names
         self.farewell = dialect.farewell
         self._fanout = fanout
         self._opening = opening

@@ -18,7 +18,6 @@ from starlette.types import Receive, Scope, Send
 
 from playhead_gateway.fanout import Fanout, SentAway
 from playhead_gateway.limits import Limits
-from playhead_gateway.seats import Names
 from playhead_gateway.speech import Speech
 from playhead_gateway.tail import DIRECT, Direct, Viewer
 from playhead_gateway.walk import Dropped
@@ -40,7 +39,7 @@ def retry_ms(limits: Limits) -> int:
 
 
 class EventStream(Response):
-    """Holds a speech over HTTP. `on_left` is awaited if the client leaves before its end; by `names` it is counted."""
+    """Holds a speech over HTTP. `on_left` is awaited if the client leaves before its end."""
 
     def __init__(
         self,
@@ -49,7 +48,6 @@ class EventStream(Response):
         telemetry: Telemetry,
         *,
         on_left: Callable[[], Awaitable[None]] | None = None,
-        names: Names = (),
     ) -> None:
         super().__init__(status_code=200, headers=speech.headers)
         self._fanout = fanout
@@ -57,7 +55,6 @@ class EventStream(Response):
         self._speech = speech
         self._telemetry = telemetry
         self._on_left = on_left
-        self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, as ASGI has it."""
@@ -88,7 +85,7 @@ class EventStream(Response):
         try:
             async with asyncio.timeout(None) as patience:
                 viewer = Viewer(send, patience, direct)
-                with self._fanout.attach(viewer, self._speech.tails, self._names):
+                with self._fanout.attach(viewer, self._speech.tails, self._speech.names):
                     async with asyncio.TaskGroup() as group:
                         watching = group.create_task(watch(viewer))
                         # In a task of its own: each time that it is woken, all who await it are gone through, and here

@@ -27,7 +27,7 @@ from playhead_gateway.query import choice, cursor_of, fraction, number, types_of
 from playhead_gateway.speech import Manner, SessionSpeech
 from playhead_gateway.stream import EventStream, retry_ms
 
-__all__ = ["events_response", "messages_of", "open_at", "stream_of", "stream_response"]
+__all__ = ["events_response", "manner_of", "messages_of", "open_at", "stream_of", "stream_response"]
 
 OnLeft = Callable[[], Awaitable[None]]
 
@@ -55,7 +55,7 @@ async def events_response(gateway: Gateway, session: SessionId, request: Request
     if wants_stream(request):
         speed = fraction(request, "speed", SPEED_MAX)
         pace = None if speed is None else Pace(speed)
-        manner = Manner(pace, expiry_of(principal_of(request), gateway.parts.clock()))
+        manner = manner_of(gateway, request, pace)
         return await _stream(gateway, Asking(session, cursor, wanted), manner)
     limit = number(request, "limit", gateway.limits.page_events, gateway.limits.page_events_max)
     wait = fraction(request, "wait", gateway.limits.wait_seconds_max)
@@ -68,7 +68,7 @@ async def stream_response(gateway: Gateway, started: Started, request: Request, 
     `cancels`: if the client leaves before the end of the run, the run is cancelled.
     """
     cursor = cursor_of(request) if started.replayed else BEGINNING
-    manner = Manner(expires_at=expiry_of(principal_of(request), gateway.parts.clock()))
+    manner = manner_of(gateway, request)
     on_left: OnLeft | None = None
     if cancels and started.message is not None:
         on_left = partial(gateway.intake.cancel, started.session, started.message.run_id, None, "disconnected")
@@ -88,9 +88,15 @@ async def stream_of(
     opening = await open_at(gateway, session, cursor)
     if isinstance(opening, str):
         return Response(dialect.farewell(opening), headers=dict(dialect.headers))
-    manner = Manner(expires_at=expiry_of(principal_of(request), gateway.parts.clock()))
+    manner = manner_of(gateway, request)
     speech = SessionSpeech(gateway.fanout, opening, dialect, manner)
     return EventStream(gateway.fanout, speech, gateway.telemetry)
+
+
+def manner_of(gateway: Gateway, connection: HTTPConnection, pace: Pace | None = None) -> Manner:
+    """Say for how long who asks may listen, and by what he is counted."""
+    principal = principal_of(connection)
+    return Manner(pace, expiry_of(principal, gateway.parts.clock()), gateway.allowances.streams(principal))
 
 
 async def messages_of(gateway: Gateway, session: SessionId, connection: HTTPConnection) -> SessionSpeech | str:
@@ -104,7 +110,7 @@ async def messages_of(gateway: Gateway, session: SessionId, connection: HTTPConn
         return opening
     ready = ready_frame(gateway, opening, await gateway.status(opening))
     dialect = Messages(Native(session, ready, wanted, partial(retry_ms, gateway.limits)))
-    manner = Manner(expires_at=expiry_of(principal_of(connection), gateway.parts.clock()))
+    manner = manner_of(gateway, connection)
     return SessionSpeech(gateway.fanout, opening, dialect, manner)
 
 

@@ -149,7 +149,7 @@ class Sessions:
         try:
             async with asyncio.timeout(None) as patience:
                 viewer = CallViewer(context, patience)
-                with self._gateway.fanout.attach(viewer, speech.tails):
+                with self._gateway.fanout.attach(viewer, speech.tails, speech.names):
                     await speech.hold(viewer)
         except TimeoutError:
             self._gateway.telemetry.stream_dropped.labels("slow").inc()

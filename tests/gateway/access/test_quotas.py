@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,10 +19,11 @@ from playhead.options import RateLimit
 from playhead_gateway.app import Gateway
 from playhead_gateway.principal import LOCAL
 from playhead_gateway.quotas import Buckets
+from websockets.asyncio.client import connect
 
 from tests.gateway.access.support import a_key, access_file, authenticator, key_table
 from tests.gateway.access.test_door import bearer, door
-from tests.gateway.support import NOW, World, a_world, until_ready
+from tests.gateway.support import NOW, OWNED, SSE, STARTED, World, a_world, serving, until_ready, watching
 
 ONE, OTHER = a_key(1), a_key(2)
 SHOWN = re.compile(r'"([a-z-]+)";r=(\d+);t=(\d+)')
@@ -104,6 +109,38 @@ async def test_so_many_runs_may_be_going_at_once(world: World, tmp_path: Path) -
         assert (await client.post("/v1/sessions", json={}, headers=bearer(ONE.text))).status_code == 201
         more = f"/v1/sessions/{first.json()['id']}/messages"
         assert (await client.post(more, json={"content": "And"}, headers=bearer(ONE.text))).status_code == 202
+
+
+async def test_so_many_streams_may_be_open_at_once_over_whatever_they_come(world: World, tmp_path: Path) -> None:
+    """protocol:P90"""
+    path = access_file(tmp_path, *acme("streams = 2", "streams = 1"))
+    session = await world.session_with(replace(STARTED, tenant="acme"), OWNED)
+    async with serving(replace(world.parts(), authenticate=authenticator(path, check_seconds=9))) as served:
+        mine, other = bearer(ONE.text), bearer(OTHER.text)
+        socket = f"ws://{served.address}/v1/sessions/{session}/ws"
+        async with AsyncExitStack() as open_streams:
+            first = await open_streams.enter_async_context(watching(served.client, session, headers=mine))
+            assert (await first.next()).event == "ready"
+            async with watching(served.client, session, headers=mine) as second:
+                told = await second.next()
+                assert (told.event, told.data["reason"], told.retry is not None) == ("draining", "overloaded", True)
+            talk = await open_streams.enter_async_context(connect(socket, proxy=None, additional_headers=other))
+            assert orjson.loads(await talk.recv())["event"] == "ready"
+            async with (
+                asyncio.timeout(5),
+                served.client.stream(
+                    "GET", "/v1/events", params={"sessions": session}, headers=other | SSE
+                ) as response,
+            ):
+                assert b'"overloaded"' in await response.aread()
+            refused = await open_streams.enter_async_context(connect(socket, proxy=None, additional_headers=other))
+            assert orjson.loads(await refused.recv())["data"]["reason"] == "overloaded"
+        async with asyncio.timeout(5):  # that a client has left is noticed a moment later
+            told = "draining"
+            while told == "draining":
+                async with watching(served.client, session, headers=mine) as again:
+                    told = (await again.next()).event
+        assert told == "ready"
 
 
 async def test_the_directory_is_counted_as_it_changes(world: World) -> None:
