@@ -146,6 +146,15 @@ async def test_a_page_that_is_hidden_for_a_moment_keeps_its_stream(world: World)
     assert states(said) == ["connecting", "open", "closed"]
 
 
+async def test_characters_are_whole_wherever_the_stream_comes_in_pieces() -> None:
+    wide = '{"type": "text_delta", "seq": 1, "text": "é€😀"}'
+    said = f"{ready()}event: text_delta\ndata: {wide}\nid: 1-0\n\n{end()}".encode()
+    pieces = b"".join(b"1\r\n%c\r\n" % byte for byte in said)
+    async with fake_gateway(stream() + pieces) as fake:
+        seen, _ = await does("iterate", fake.url)
+    assert seen == [["1-0", orjson.loads(wide)]]
+
+
 async def test_after_a_gap_the_stream_is_asked_again_and_what_was_missing_is_not_lost() -> None:
     broken, whole = stream(ready(), text(1), text(3), end()), stream(ready(), text(2), text(3), end())
     async with fake_gateway(broken, whole) as fake:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import replace
 
 import httpx2
 import pytest
@@ -100,6 +101,27 @@ async def test_of_some_types_alone_the_seqs_need_not_follow():
     assert [first.split()[1].partition("?")[2] for first, _, _ in fake.asked] == [
         "types=text_delta%2Crun_completed"
     ] * 2
+
+
+async def test_without_deltas_the_seqs_need_not_follow():
+    async with (
+        fake_gateway(stream(ready(), text(1), text(9), end())) as fake,
+        httpx2.AsyncClient(base_url=fake.url, trust_env=False) as http,
+    ):
+        view = View(SESSION, deltas="final")
+        seen = [one async for one in watch(http, view, patience=QUICK)]
+    assert told(seen) == [1, 9]
+    assert [type(one) for one in seen] == [Opened, Event, Event, Ended]
+
+
+async def test_patience_begins_anew_with_each_stream_that_opens():
+    patience = replace(QUICK, lost_seconds=0.001)
+    async with (
+        fake_gateway(stream(ready()), stream(ready()), stream(ready()), stream(ready(), end())) as fake,
+        httpx2.AsyncClient(base_url=fake.url, trust_env=False) as http,
+    ):
+        seen = [one async for one in watch(http, View(SESSION), patience=patience, chance=lambda: 1.0)]
+    assert [type(one) for one in seen] == [*[Opened, Dropped] * 3, Opened, Ended]
 
 
 async def test_a_gateway_that_drains_is_come_back_to_when_it_says():

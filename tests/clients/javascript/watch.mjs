@@ -72,11 +72,12 @@ const deeds = {
     const page = aPage();
     const watching = playhead.connect({
       ...at,
-      hiddenMs: 60_000,
-      onEvent: (event) => {
+      hiddenMs: 1,
+      onEvent: async (event) => {
         note(event);
         page.turn(true);
         page.turn(false);
+        await new Promise((resolve) => setTimeout(resolve, 5));
         if (event.seq === asked.last) watching.close();
       },
     });
