@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["Address", "Tls", "serve", "serve_app"]
 
 BACKLOG = 2048
+
+UNSENT_BYTES_MAX = 128 * 1024
+"""What the kernel takes of a connection before it can send it. A viewer that does not read on would else have some
+megabytes there, as much as it has of this process."""
+
 PING_SECONDS, PONG_SECONDS = 10.0, 20.0
 """How often a WebSocket is asked for a sign of life, and how long that may take."""
 
@@ -213,7 +218,10 @@ async def _bind(where: Address) -> socket.socket:
     try:
         found = await loop.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        listening = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         advice = "choose another with --port, or stop what listens there"
         raise Misconfigured(f"cannot listen on {where}: {error.strerror or error}; {advice}") from error
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES_MAX)  # connections inherit it
+    return listening
