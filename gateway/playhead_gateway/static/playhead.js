@@ -362,7 +362,7 @@ async function* stream(options, place, page, onStatus) {
       const { done, value } = await reader.read().catch(broken);
       if (done) return;
       heardAt = Date.now();
-      for (const { event, data, id, retry } of parse(decoder.decode(value, {}))) {
+      for (const { event, data, id, retry } of parse(decoder.decode(value, { stream: true }))) {
         if (line.signal.aborted) throw new Broken("left");
         if (retry !== undefined) place.retryMs = retry;
         const said = data[0] === "{" ? JSON.parse(data) : {};
