@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import re
 from collections.abc import Sequence
@@ -147,12 +148,20 @@ async def test_a_page_that_is_hidden_for_a_moment_keeps_its_stream(world: World)
 
 
 async def test_characters_are_whole_wherever_the_stream_comes_in_pieces() -> None:
-    wide = '{"type": "text_delta", "seq": 1, "text": "é€😀"}'
-    said = f"{ready()}event: text_delta\ndata: {wide}\nid: 1-0\n\n{end()}".encode()
-    pieces = b"".join(b"1\r\n%c\r\n" % byte for byte in said)
-    async with fake_gateway(stream() + pieces) as fake:
-        seen, _ = await does("iterate", fake.url)
-    assert seen == [["1-0", orjson.loads(wide)]]
+    data = orjson.dumps({"type": "text_delta", "seq": 1, "text": "é€😀" * 300}).decode()
+    said = f"{ready()}event: text_delta\ndata: {data}\nid: 1-0\n\n{end()}".encode()
+
+    async def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+        for start in range(0, len(said), 7):
+            writer.write(said[start : start + 7])
+            await asyncio.sleep(0)  # a write of its own
+        writer.close()
+
+    server = await asyncio.start_server(tell, "127.0.0.1", 0)
+    async with server:
+        seen, _ = await does("iterate", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    assert seen == [["1-0", orjson.loads(data)]]
 
 
 async def test_after_a_gap_the_stream_is_asked_again_and_what_was_missing_is_not_lost() -> None:
