@@ -86,9 +86,10 @@ class Orchestrator:
     async def _take(self, request: Request) -> None:
         match request:
             case StartSession(session=session, message=say):
-                if (await self.world.log.end(session)).seq == 0:
-                    started = SessionStarted(request.agent or "support", "1", "scripted:plain", request.metadata)
-                    await self.world.write(session, started, OwnerChanged(1, "one"))
+                if (await self.world.log.end(session)).seq:
+                    return  # a session begins once: this request was there before
+                started = SessionStarted(request.agent or "support", "1", "scripted:plain", request.metadata)
+                await self.world.write(session, started, OwnerChanged(1, "one"))
                 if say is not None:
                     await self._answer(say)
             case Say():
@@ -266,6 +267,30 @@ async def test_a_conversation_with_a_name_of_the_clients_is_one_session_and_lose
     assert place_of(other).session != place_of(later).session
 
 
+async def test_two_gateways_that_begin_a_conversation_at_once_lose_no_message(world: World):
+    responses: list[Response] = []
+    async with (
+        serving(world.parts(settle_seconds=0.1)) as one,
+        serving(world.parts(settle_seconds=0.1)) as two,
+        client_at(f"http://{one.address}") as first,
+        client_at(f"http://{two.address}") as second,
+    ):
+        for number, client in enumerate((first, second)):
+            response = await client.responses.create(
+                input=str(number), conversation="conv_1", metadata={"team": "blue"}, background=True
+            )
+            responses.append(response)
+        assert [response.status for response in responses] == ["queued"] * 2  # nobody has begun it yet
+        orchestrator = Orchestrator(world)
+        async with asyncio.TaskGroup() as group:
+            working = group.create_task(orchestrator.work())
+            for response in responses:
+                stream = await first.responses.retrieve(response.id, stream=True)
+                assert (await rest_of(stream))[-1].response.metadata == {"team": "blue"}
+            working.cancel()
+    assert sorted(orjson.loads(say.content) for say in orchestrator.said) == ["0", "1"]
+
+
 async def test_a_request_with_a_key_is_answered_once(talking: Talking):
     keyed = {"Idempotency-Key": "one"}
     first = await talking.client.responses.create(model="support", input="hello", extra_headers=keyed)
@@ -420,6 +445,11 @@ async def test_a_response_is_for_its_tenant_and_for_no_other_also_not_to_go_on_w
         assert response.status == "queued"  # nobody works here, and what is taken is not lost
         assert (await mine.responses.retrieve(response.id)).status == "queued"
         assert (await reading.responses.retrieve(response.id)).id == response.id
+        name = place_of(response)
+        begun = SessionStarted("support", "1", "scripted:plain", Json("{}"), tenant="ours")
+        said = UserMessage(name.run, MessageId("msg_" + "m" * 26), Json('"canary"'))
+        await world.write(name.session, begun, said, RunStarted(name.run, said.message_id))
+        assert (await mine.responses.retrieve(response.id)).status == "in_progress"
         for asking in (
             other.responses.retrieve(response.id),
             other.responses.retrieve(response.id, stream=True),
@@ -427,11 +457,11 @@ async def test_a_response_is_for_its_tenant_and_for_no_other_also_not_to_go_on_w
         ):
             with pytest.raises(openai.NotFoundError):
                 await asking
-        for more in ({"previous_response_id": response.id}, {"conversation": place_of(response).session}):
+        for more in ({"previous_response_id": response.id}, {"conversation": name.session}):
             with pytest.raises(openai.BadRequestError, match="not found"):
                 await other.responses.create(input="hello", extra_body=more)
         elsewhere = await other.responses.create(input="hello", background=True, conversation="conv_1")
-        assert place_of(elsewhere).session != place_of(response).session
+        assert place_of(elsewhere).session != name.session
         with pytest.raises(openai.PermissionDeniedError) as denied:
             await reading.responses.create(input="hello")
         assert (denied.value.code, denied.value.type) == ("missing_scope", "permission_error")
