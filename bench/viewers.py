@@ -19,78 +19,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
-from typing import Any, cast
+from typing import Any
 
 import orjson
 import psutil
 
+from bench.run import Others
 from bench.systems import ROOT, Process, cpu_seconds_of, free_port
+from bench.viewing import Case, Figures, table
 
-__all__ = ["Case", "main", "measure"]
+__all__ = ["main", "measure"]
 
 RESULTS = ROOT / "bench" / "results"
 FEW = 10
 ANSWER_SECONDS_MAX = 150.0
 SAMPLE_SECONDS = 0.1
 MIB = 1024 * 1024
-STALLED_PADDING = 2_000
-"""How much longer a delta is when viewers stall: what the kernel buffers for each connection must run full."""
-STALLED_HOLDS_BYTES = 256 * 1024
-"""What a stalled viewer may take of the server's memory: a portion of 64 KiB, the transport's 64 KiB, a request."""
+STALLED_PADDING = 12_000
+"""How much longer a delta is when viewers stall: what is buffered for each connection must run full."""
 BUSY_CORES = 0.9
 """A client that uses more of its core than this may be what is measured."""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One thing to measure: `rate` is deltas a second of each session."""
-
-    name: str
-    system: str
-    sessions: int
-    viewers: int
-    rate: float
-    seconds: float
-    stalled: int = 0
-    padding: int = 0
-
-    @property
-    def title(self) -> str:
-        """Name it in the table."""
-        stalled = f" + {self.stalled} stalled" if self.stalled else ""
-        return f"{self.name}: {self.sessions} x {self.viewers}{stalled}"
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What one run came to. `later` is about the stalled viewers, once they read."""
-
-    case: Case
-    report: dict[str, Any]
-    late_ms: float
-    server_cores: float
-    rss_before_mib: float
-    rss_open_mib: float
-    rss_peak_mib: float
-    later: dict[str, Any] | None = None
-
-    @property
-    def problems(self) -> list[str]:
-        """Say what makes it worth nothing."""
-        found: list[str] = []
-        for what, report in (("", self.report), (" by the stalled", self.later)):
-            if report is not None and (report["lost"] or report["repeated"]):
-                found.append(f"{report['lost']} lost and {report['repeated']} repeated{what}")
-        expected = self.case.sessions * self.case.viewers * round(self.case.rate * self.case.seconds)
-        if self.report["delivered"] < expected:
-            found.append(f"{self.report['delivered']} of {expected} deltas arrived")
-        return [f"{self.case.system}, {self.case.title}: {problem}" for problem in found]
 
 
 class Program:
@@ -170,12 +122,13 @@ def measure(case: Case) -> Figures:
         last = dict(zip(sessions, written["last"], strict=True))
         watching.ask({"do": "report", "last": last})
         report, peak_after = watching.answer(server)
-        cores = (cpu_seconds_of(server) - used) / (time.monotonic() - began)
+        used, wall = cpu_seconds_of(server) - used, time.monotonic() - began
         later = None
         if case.stalled:
             watching.ask({"do": "read on", "last": last})
             later, _ = watching.answer()
-        return Figures(case, report, written["late_ms"], cores, before, opened, max(peak, peak_after, opened), later)
+        written.pop("last")
+        return Figures(case, report, written, used, used / wall, before, opened, max(peak, peak_after, opened), later)
 
 
 def _start(case: Case, folder: Path, stack: ExitStack) -> tuple[Program, int, int]:
@@ -229,81 +182,6 @@ def cases(arguments: argparse.Namespace) -> list[Case]:
     return found
 
 
-def table(all_figures: Sequence[Figures]) -> str:
-    """Show the medians of the rounds, and the ratios that are asked for."""
-    by_case: dict[Case, list[Figures]] = {}
-    for figures in all_figures:
-        by_case.setdefault(figures.case, []).append(figures)
-    lines = [
-        "case                          system   delivered lost rep.     p50 ms     p99 ms  frames/write "
-        "server cores  RSS MiB: before open  peak  client cores"
-    ]
-    for case, rounds in by_case.items():
-        of = [each.report for each in rounds]
-        lines.append(
-            f"{case.title:29} {case.system:7} {sum(one['delivered'] for one in of):10} "
-            f"{sum(one['lost'] for one in of):4} {sum(one['repeated'] for one in of):4} "
-            f"{_median(of, 'p50_ms'):10.2f} {_median(of, 'p99_ms'):10.2f} "
-            f"{_median(of, 'delivered') / _median(of, 'portions'):13.1f} "
-            f"{median(each.server_cores for each in rounds):12.2f} "
-            f"{median(each.rss_before_mib for each in rounds):16.0f} "
-            f"{median(each.rss_open_mib for each in rounds):4.0f} "
-            f"{median(each.rss_peak_mib for each in rounds):5.0f} {_median(of, 'client_cores'):13.2f}"
-        )
-    return "\n".join([*lines, "", *ratios(by_case)])
-
-
-def ratios(by_case: dict[Case, list[Figures]]) -> list[str]:
-    """Compare each case with the reference, and with the run of 10."""
-
-    def ratio(one: Case, other: Case, key: str) -> str:
-        figure, reference = (_median([each.report for each in by_case[case]], key) for case in (one, other))
-        return f"{figure / reference:.2f}"
-
-    lines: list[str] = []
-    for case in by_case:
-        alike = [other for other in by_case if other.name == case.name]
-        beside = [
-            other
-            for other in alike
-            if other.system == "memory" != case.system
-            and (other.sessions, other.viewers) == (case.sessions, case.viewers)
-        ]
-        fewer = [
-            other
-            for other in alike
-            if other.system == case.system and other.sessions * other.viewers + other.stalled < _size(case)
-        ]
-        against = [("memory", other) for other in beside] + [(other.title, other) for other in fewer]
-        lines += [
-            f"{case.title}, {case.system}: p50 {ratio(case, other, 'p50_ms')} x, p99 {ratio(case, other, 'p99_ms')} x {name}"
-            for name, other in against
-        ]
-        if case.stalled:
-            lines += [_about_stalled(figures) for figures in by_case[case]]
-    return lines
-
-
-def _size(case: Case) -> int:
-    return case.sessions * case.viewers + case.stalled
-
-
-def _about_stalled(figures: Figures) -> str:
-    assert figures.later is not None
-    each = (figures.rss_peak_mib - figures.rss_open_mib) * 1024 / figures.case.stalled
-    later = figures.later
-    return (
-        f"{figures.case.title}, {figures.case.system}: while it was written memory grew by {each:.0f} KiB for each "
-        f"stalled viewer (bound: {STALLED_HOLDS_BYTES // 1024} and the ring); {later['ended_before']} had been "
-        f"dropped; then {later['viewers'] - later['reconnected']} read on, {later['reconnected']} resumed: "
-        f"{later['delivered']} deltas, {later['lost']} lost, {later['repeated']} repeated"
-    )
-
-
-def _median(reports: Sequence[dict[str, Any]], key: str) -> float:
-    return median(cast("float", report[key]) for report in reports)
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.viewers", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round of 3 s, with 200 instead of 1,000")
@@ -317,6 +195,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--stalled-rate", type=float, default=50.0, help="of the session with stalled viewers")
     parser.add_argument("--systems", default="memory,sqlite,kafka")
     parser.add_argument("--only", default="one,many,stalled")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if a target is missed")
     parser.add_argument("--json", action="store_true", help="print what would otherwise only be stored")
     arguments = parser.parse_args()
     if arguments.quick:
@@ -330,6 +209,7 @@ def main() -> int:
     arguments = _arguments()
     planned = cases(arguments)
     all_figures: list[Figures] = []
+    others = Others()
     for number in range(arguments.rounds):
         # Every other round the other way, so that a machine that gets slower meanwhile does so to all of them.
         for case in planned if number % 2 == 0 else planned[::-1]:
@@ -341,6 +221,8 @@ def main() -> int:
         for figures in all_figures
         if figures.report["client_cores"] > BUSY_CORES
     ]
+    notes.append(others.say())
+    shown, missed = table(sorted(all_figures, key=lambda each: planned.index(each.case)))
     at = datetime.now(UTC).isoformat(timespec="seconds")
     stored = {
         "at": at,
@@ -348,6 +230,7 @@ def main() -> int:
         "load_before": round(os.getloadavg()[0], 2),
         "figures": [asdict(figures) for figures in all_figures],
         "problems": problems,
+        "missed": missed,
         "notes": notes,
     }
     RESULTS.mkdir(exist_ok=True)
@@ -356,10 +239,9 @@ def main() -> int:
     if arguments.json:
         print(path.read_text())
     else:
-        print("\n".join([table(sorted(all_figures, key=lambda each: planned.index(each.case))), *notes]))
-        print("\n".join(f"PROBLEM: {problem}" for problem in problems))
+        print("\n".join([shown, *notes, *(f"PROBLEM: {problem}" for problem in problems)]))
         print(f"stored in {path.relative_to(ROOT)}")
-    return 1 if problems else 0
+    return 1 if problems or (arguments.strict and missed) else 0
 
 
 if __name__ == "__main__":
