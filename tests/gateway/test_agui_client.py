@@ -199,6 +199,7 @@ async def test_the_unchanged_client_is_told_a_run_with_reasoning_a_call_and_its_
 
 
 async def test_cut_anywhere_and_resumed_it_has_just_what_it_would_have_had(world: World, folder: Path) -> None:
+    """protocol:P96"""
     session, _ = await a_turn_that_is_over(world, words=60)
     async with serving(world.parts()) as one, serving(world.parts(ring_bytes_max=4_000)) as other:
         sent = {"threadId": session, "runId": "mine", "messages": [MINE]}
@@ -238,6 +239,7 @@ async def test_a_connection_that_breaks_in_the_text_is_taken_up_again_while_the_
 
 
 async def test_an_interrupt_is_known_to_the_client_and_its_answer_goes_on(world: World, folder: Path) -> None:
+    """protocol:P96"""
     session = await world.log.create()
     turn = Turn(session)
     at = (turn.run, 1, 2)
@@ -258,6 +260,7 @@ async def test_an_interrupt_is_known_to_the_client_and_its_answer_goes_on(world:
 
 
 async def test_tools_of_the_client_fail_before_a_run_starts(world: World, folder: Path) -> None:
+    """protocol:P96"""
     session = await world.log.create()
     async with serving(world.parts()) as served:
         said = await talk(folder, "refused", f"http://{served.address}/agui", session)

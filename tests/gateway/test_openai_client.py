@@ -174,7 +174,7 @@ async def test_a_response_is_streamed_and_the_helper_of_the_client_puts_it_toget
 
 
 async def test_a_response_in_the_background_is_followed_across_a_cut(talking: Talking):
-    """The connection breaks in the middle; the run does not notice, and another gateway has the rest."""
+    """protocol:P95 The connection breaks in the middle; the run does not notice, and another gateway has the rest."""
     talking.orchestrator.script = begins
     stream = await talking.client.responses.create(model="support", input="hello", background=True, stream=True)
     first: list[Any] = []
@@ -348,6 +348,7 @@ async def test_what_is_asked_of_the_user_ends_the_response_and_the_next_one_goes
 
 
 async def test_calls_are_told_in_the_form_that_was_asked_for_also_to_who_comes_back(talking: Talking):
+    """protocol:P95"""
     def works(say: Say) -> Sequence[Event]:
         return [
             ToolCall(say.run_id, 1, 1, call_id(say.session, say.run_id, 1, 0), "weather", Json("{}"), "read", "sky"),
@@ -367,6 +368,7 @@ async def test_calls_are_told_in_the_form_that_was_asked_for_also_to_who_comes_b
 
 
 async def test_agents_are_listed_as_models(talking: Talking):
+    """protocol:P95"""
     models = [model async for model in talking.client.models.list()]
     assert [(model.id, model.object, model.created) for model in models] == [
         ("other", "model", 1_700_000_000),

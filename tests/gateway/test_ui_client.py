@@ -224,6 +224,7 @@ async def test_the_unchanged_chat_shows_a_run_with_all_that_can_happen_in_it(wor
 
 
 async def test_cut_anywhere_and_resumed_it_has_just_what_it_would_have_had(world: World, folder: Path) -> None:
+    """protocol:P97"""
     session, _ = await a_turn_that_is_over(world, words=40)
     async with serving(world.parts(ring_bytes_max=4_000)) as served:
         whole = await talk(folder, "stock", served, session)
@@ -260,6 +261,7 @@ async def test_a_connection_that_breaks_in_the_text_is_taken_up_again_while_the_
 async def test_a_stop_stops_the_run_that_it_names_and_one_that_comes_late_stops_nothing(
     world: World, folder: Path
 ) -> None:
+    """protocol:P97"""
     async with serving(world.parts()) as served, talking(folder, job("stop", served, "chat")) as lines:
         say = await published(world, Say)
         turn = Turn(say.session)
@@ -279,6 +281,7 @@ async def test_a_stop_stops_the_run_that_it_names_and_one_that_comes_late_stops_
 
 
 async def test_what_was_said_can_neither_be_changed_nor_asked_anew(world: World, folder: Path) -> None:
+    """protocol:P97"""
     session, _ = await a_turn_that_is_over(world, words=3)
     async with serving(world.parts()) as served:
         said = await talk(folder, "refused", served, session)
@@ -297,6 +300,7 @@ async def test_a_run_that_fails_is_the_chats_error(world: World, folder: Path) -
 
 
 async def test_there_is_nothing_to_resume_where_no_run_is_going(world: World, folder: Path) -> None:
+    """protocol:P97"""
     session, _ = await a_turn_that_is_over(world, words=3)
     async with serving(world.parts()) as served:
         for chat in (session, "a chat that nobody began"):
