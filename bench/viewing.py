@@ -59,7 +59,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one run came to: `report` is the client's, `written` the writer's, `later` of the stalled, once they read."""
+    """What one run came to: `report` is the client's, `written` the writer's, `later` of the stalled once they read."""
 
     case: Case
     report: dict[str, Any]
@@ -147,7 +147,8 @@ def _about_stalled(figures: Figures) -> str:
     bound = (count * STALLED_HOLDS_BYTES + RING_BYTES_MAX) / 2**20
     grown = figures.rss_peak_mib - figures.rss_open_mib
     return (
-        f"{figures.case.title}, {figures.case.system}: memory grew by {grown:.0f} MiB while it was written (bound: {bound:.0f}); {later['ended_before']} of the stalled had been dropped; then "
+        f"{figures.case.title}, {figures.case.system}: memory grew by {grown:.0f} MiB while it was written "
+        f"(bound: {bound:.0f}); {later['ended_before']} of the stalled had been dropped; then "
         f"{later['viewers'] - later['reconnected']} read on and {later['reconnected']} resumed: "
         f"{later['delivered']} deltas, {later['lost']} lost, {later['repeated']} twice"
     )
