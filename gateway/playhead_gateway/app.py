@@ -31,11 +31,23 @@ CORS_REQUEST_HEADERS = (
     "Cache-Control",
     "Content-Type",
     "Idempotency-Key",
+    "If-None-Match",
     "Last-Event-ID",
     "Traceparent",
     "X-API-Key",
 )
-CORS_RESPONSE_HEADERS = ("Content-Location", "Idempotency-Replayed", "Location", "Retry-After", "WWW-Authenticate")
+CORS_RESPONSE_HEADERS = (
+    "Content-Location",
+    "ETag",
+    "Idempotency-Replayed",
+    "Location",
+    "Retry-After",
+    "Stream-Closed",
+    "Stream-Cursor",
+    "Stream-Next-Offset",
+    "Stream-Up-To-Date",
+    "WWW-Authenticate",
+)
 
 
 def create_app(gateway: Gateway | GatewayParts) -> FastAPI:
@@ -68,7 +80,7 @@ def _add_rings(app: FastAPI, gateway: Gateway) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=origins,
-            allow_methods=("GET", "POST", "DELETE"),
+            allow_methods=("GET", "HEAD", "POST", "DELETE"),
             allow_headers=CORS_REQUEST_HEADERS,
             expose_headers=CORS_RESPONSE_HEADERS,
             allow_credentials=authenticates and "*" not in origins,

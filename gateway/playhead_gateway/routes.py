@@ -28,6 +28,7 @@ from playhead_gateway.bodies import (
 )
 from playhead_gateway.call_routes import add_call_routes
 from playhead_gateway.channels import add_channel_routes
+from playhead_gateway.durable_routes import add_durable_routes
 from playhead_gateway.entry import principal_of
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.intake import NewSession, Started
@@ -65,6 +66,7 @@ MORE = (
     add_channel_routes,
     add_agui_routes,
     add_ui_routes,
+    add_durable_routes,
     add_responses_routes,
 )
 """The routes that have modules of their own."""

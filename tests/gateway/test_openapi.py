@@ -28,6 +28,8 @@ CHANNELS = "/v1/events"
 """Their answers do not end. `test_streams.py` and `test_channels.py` watch them."""
 AGUI, AGUI_THREAD = "/agui", "/agui/{thread}/events"
 """The first waits for a run that nobody makes here, the second for a thread that nobody began: see `test_agui.py`."""
+DURABLE = "/v1/stream/{session}"
+"""Follows a log, or does not without an offset: what may be asked of it hangs together. See `test_durable_streams.py`."""
 UI_CHAT, UI_STOP = "/ui/chat", "/ui/chat/{chat}/stop"
 """The first waits for a run that nobody makes here, the second is of a chat that nobody began: see `test_ui_chat.py`."""
 RESPONSES = "/v1/responses"
@@ -51,9 +53,9 @@ def document(*modes: schemathesis.GenerationMode) -> Any:  # Any, here and below
     return found
 
 
-ANYTHING: Any = document(*schemathesis.GenerationMode).exclude(path=[STREAM, UI_CHAT, AGUI, RESPONSES])
+ANYTHING: Any = document(*schemathesis.GenerationMode).exclude(path=[STREAM, DURABLE, UI_CHAT, AGUI, RESPONSES])
 WELL_FORMED: Any = document(schemathesis.GenerationMode.POSITIVE).exclude(
-    path=[STREAM, CHANNELS, UI_CHAT, UI_STOP, AGUI, AGUI_THREAD, RESPONSES]
+    path=[STREAM, DURABLE, CHANNELS, UI_CHAT, UI_STOP, AGUI, AGUI_THREAD, RESPONSES]
 )
 
 SLOW = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture]

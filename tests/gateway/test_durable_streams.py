@@ -1,0 +1,80 @@
+"""Durable Streams: the protocol's own suite as far as it is about reads, its stock client, and what it leaves open.
+
+The first two need node and npm (and, once, the registry). Without them they are skipped; with PLAYHEAD_REQUIRE_NODE=1
+they fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from playhead_gateway.server import Address, serve_app
+
+from tests.clients.support import installed_at
+from tests.gateway.durable_writer import Writer
+from tests.gateway.support import World, serving
+
+SOURCE = Path(__file__).parent / "durable"
+SUITE_SECONDS_MAX = 240.0
+
+Groups = dict[str, dict[str, str]]
+SUITE: Groups = orjson.loads((SOURCE / "suite.json").read_bytes())
+"""What of the suite is run: by group and name of a test, `read`, or why it is not."""
+
+
+@pytest.fixture
+async def folder(request: pytest.FixtureRequest) -> Path:
+    found = await installed_at(request.config, SOURCE, "@durable-streams/server-conformance-tests")
+    for path in (*SOURCE.glob("*.mjs"), SOURCE / "suite.json"):
+        shutil.copy(path, found)
+    return found
+
+
+@asynccontextmanager
+async def writing(world: World) -> AsyncGenerator[str, None]:
+    """Serve a gateway, and before it what writes for the suite."""
+    limits: dict[str, Any] = {"wait_seconds_max": 1.0, "allowed_origins": ("https://example.com",)}
+    async with serving(world.parts(**limits)) as served, asyncio.TaskGroup() as group:
+        stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
+        app = Writer(world, served.client).app
+        group.create_task(serve_app(app, Address(port=0), stop=stop, on_ready=ready.set_result))
+        yield f"http://{await ready}"
+        stop.set()
+
+
+async def test_the_protocols_own_suite_passes_as_far_as_it_is_about_reads(world: World, folder: Path) -> None:
+    report = folder / "report.json"
+    async with writing(world) as url:
+        command = ("node", "node_modules/vitest/vitest.mjs", "run", "--reporter=json", f"--outputFile={report}")
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=folder, env=os.environ | {"SUITE_URL": url}, stdout=asyncio.subprocess.DEVNULL
+        )
+        try:
+            async with asyncio.timeout(SUITE_SECONDS_MAX):
+                await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    (file,) = orjson.loads(report.read_bytes())["testResults"]
+    found: Groups = {}
+    for test in file["assertionResults"]:
+        found.setdefault(" > ".join(test["ancestorTitles"]), {})[test["title"]] = test["status"]
+    assert {group: list(tests) for group, tests in found.items()} == {
+        group: list(tests) for group, tests in SUITE.items()
+    }
+    wrong = {
+        f"{group} > {name}": found[group][name]
+        for group, tests in SUITE.items()
+        for name, why in tests.items()
+        if (found[group][name] == "passed") != (why == "read")
+    }
+    assert wrong == {}
