@@ -37,6 +37,7 @@ __all__ = ["main", "measure"]
 RESULTS = ROOT / "bench" / "results"
 FEW = 10
 ANSWER_SECONDS_MAX = 150.0
+END_SECONDS_MAX = 20.0
 SAMPLE_SECONDS = 0.1
 MIB = 1024 * 1024
 STALLED_PADDING = 12_000
@@ -87,13 +88,13 @@ class Program:
         return orjson.loads(line), peak
 
     def _end(self) -> None:
-        assert self._popen.stdin is not None
-        self._popen.stdin.close()
-        try:
-            self._popen.wait(20)
-        except subprocess.TimeoutExpired:
-            self._popen.kill()
-            self._popen.wait()
+        with self._popen as popen:
+            assert popen.stdin is not None
+            popen.stdin.close()
+            try:
+                popen.wait(END_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                popen.kill()
 
 
 def rss_mib(pid: int) -> float:

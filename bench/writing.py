@@ -1,4 +1,4 @@
-"""Writes sessions whose every delta says when it was due, and serves them from where it writes, if that is this process.
+"""Writes sessions whose every delta says when it was due, and serves them where that is this process's to do.
 
 `memory` is the reference: the list of `bench.memory`, behind uvicorn's defaults. `sqlite` is the session log on SQLite
 with a Playhead gateway beside it, as `playhead dev` has them. `kafka` is the session log alone: its gateway is another
