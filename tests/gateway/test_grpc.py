@@ -68,7 +68,7 @@ def problem_of(error: grpc.aio.AioRpcError) -> dict[str, Any]:
 
 
 async def test_watching_tells_what_the_stream_tells(world: World) -> None:
-    """protocol:P91"""
+    """protocol:P94"""
     session = await a_closed_session(world)
     async with serving(world.parts()) as served, stub_of(world.parts()) as stub:
         for query, asked in (
@@ -89,7 +89,7 @@ async def test_watching_tells_what_the_stream_tells(world: World) -> None:
 
 
 async def test_what_happens_is_told_as_it_happens_and_a_gateway_that_goes_down_says_so(world: World) -> None:
-    """protocol:P91"""
+    """protocol:P94"""
     session = await world.session_with(STARTED, OWNED)
     gateway = Gateway(world.parts())
     async with (
@@ -110,7 +110,7 @@ async def test_what_happens_is_told_as_it_happens_and_a_gateway_that_goes_down_s
 
 
 async def test_sessions_are_begun_and_spoken_to(world: World) -> None:
-    """protocol:P91"""
+    """protocol:P94"""
     key = (("idempotency-key", "one"),)
     async with stub_of(world.parts()) as stub:
         asked = pb.StartRequest(content=pb.Content(text="Hi"), metadata_json='{"team":"blue"}')
@@ -169,7 +169,7 @@ async def test_sessions_are_begun_and_spoken_to(world: World) -> None:
 async def test_a_refusal_has_the_nearest_code_and_the_problem(
     world: World, *, name: str, asked: dict[str, Any], status: grpc.StatusCode, code: str
 ) -> None:
-    """protocol:P91"""
+    """protocol:P94"""
     sessions = {"OPEN": await world.session_with(STARTED, OWNED), "CLOSED": await a_closed_session(world)}
     asked = {**asked, "session": sessions.get(asked["session"], asked["session"])}
     async with stub_of(world.parts()) as stub:
@@ -182,7 +182,7 @@ async def test_a_refusal_has_the_nearest_code_and_the_problem(
 
 
 async def test_who_asks_is_asked_here_too(world: World, tmp_path: Path) -> None:
-    """protocol:P91"""
+    """protocol:P94"""
     session = await a_closed_session(world)
     path = access_file(tmp_path, key_table(KEY, scopes='["sessions:read"]'))
     async with stub_of(replace(world.parts(), authenticate=authenticator(path))) as stub:

@@ -59,7 +59,7 @@ async def a_closed_session(world: World) -> SessionId:
 
 
 async def test_the_messages_are_the_frames_of_the_stream(world: World) -> None:
-    """protocol:P87"""
+    """protocol:P90"""
     session = await a_closed_session(world)
     async with serving(world.parts()) as served:
         for query in ("", "?after=3", "?deltas=final", "?types=text_delta", "?until=7"):
@@ -73,7 +73,7 @@ async def test_the_messages_are_the_frames_of_the_stream(world: World) -> None:
 
 
 async def test_every_place_that_a_client_was_at_is_one_to_go_on_from(world: World) -> None:
-    """protocol:P87"""
+    """protocol:P90"""
     session = await a_closed_session(world)
     async with serving(world.parts(ring_bytes_max=2_000)) as one, serving(world.parts()) as other:
         async with talking(one, session) as socket:
@@ -85,7 +85,7 @@ async def test_every_place_that_a_client_was_at_is_one_to_go_on_from(world: Worl
 
 
 async def test_a_message_is_acknowledged_and_sent_again_it_is_the_same(world: World) -> None:
-    """protocol:P88"""
+    """protocol:P91"""
     session = await world.session_with(STARTED, OWNED)
     async with serving(world.parts()) as served:
         said = orjson.dumps({"type": "message", "ref": "one", "content": "Hi"}).decode()
@@ -111,7 +111,7 @@ async def test_a_message_is_acknowledged_and_sent_again_it_is_the_same(world: Wo
 
 
 async def test_runs_are_cancelled_and_interrupted_and_questions_answered(world: World) -> None:
-    """protocol:P88"""
+    """protocol:P91"""
     session = await world.log.create()
     call = call_id(session, RUN, 1, 0)
     await world.write(session, STARTED, OWNED, UserMessage(RUN, MESSAGE, Json('"Hi"')), RunStarted(RUN, MESSAGE))
@@ -158,7 +158,7 @@ async def test_runs_are_cancelled_and_interrupted_and_questions_answered(world: 
 async def test_what_cannot_be_done_is_refused_and_the_talk_goes_on(
     world: World, *, said: str, code: str, ref: str | None
 ) -> None:
-    """protocol:P88"""
+    """protocol:P91"""
     session = await world.session_with(STARTED, OWNED)
     async with serving(world.parts()) as served, talking(served, session, "?after=2") as socket:
         await heard(socket)
@@ -182,7 +182,7 @@ async def test_what_cannot_be_done_is_refused_and_the_talk_goes_on(
 async def test_a_handshake_that_makes_no_sense_is_answered_with_a_problem(
     world: World, *, session: str | None, query: str, status: int, code: str
 ) -> None:
-    """protocol:P87"""
+    """protocol:P90"""
     named = session or await world.session_with(STARTED, OWNED)
     async with serving(world.parts()) as served:
         with pytest.raises(InvalidStatus) as refused:
@@ -193,7 +193,7 @@ async def test_a_handshake_that_makes_no_sense_is_answered_with_a_problem(
 
 
 async def test_a_page_of_a_stranger_gets_no_socket(world: World) -> None:
-    """protocol:P87"""
+    """protocol:P90"""
     session = await world.session_with(STARTED, OWNED)
     async with serving(world.parts(allowed_hosts=("127.0.0.1",))) as served:
         with pytest.raises(InvalidStatus) as refused:
@@ -205,7 +205,7 @@ async def test_a_page_of_a_stranger_gets_no_socket(world: World) -> None:
 
 
 async def test_a_message_that_is_too_large_ends_the_talk(world: World) -> None:
-    """protocol:P88"""
+    """protocol:P91"""
     session = await world.session_with(STARTED, OWNED)
     async with serving(world.parts(body_bytes_max=1_000)) as served, talking(served, session) as socket:
         await heard(socket)
@@ -217,7 +217,7 @@ async def test_a_message_that_is_too_large_ends_the_talk(world: World) -> None:
 
 
 async def test_a_gateway_that_goes_down_says_so_and_another_goes_on(world: World) -> None:
-    """protocol:P87"""
+    """protocol:P90"""
     session = await world.session_with(STARTED, OWNED)
     async with serving(world.parts()) as served, talking(served, session) as socket:
         assert [(await heard(socket))["event"] for _ in range(3)] == ["ready", "session_started", "owner_changed"]
@@ -231,7 +231,7 @@ async def test_a_gateway_that_goes_down_says_so_and_another_goes_on(world: World
 
 
 async def test_a_socket_that_is_never_read_is_dropped_and_slows_nobody(world: World) -> None:
-    """protocol:P87"""
+    """protocol:P90"""
     session = await world.session_with(STARTED, OWNED)
     parts = world.parts(send_timeout_seconds=0.3, heartbeat_seconds=0.5)
     async with serving(parts) as served:

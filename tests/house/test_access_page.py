@@ -13,7 +13,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "access.md").read_text("utf-8")
 
 def test_the_access_file_of_the_page_is_one_that_is_read():
     [shown] = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
-    rules = read_rules(shown, {"PLAYHEAD_SIGNING_SECRET": "s" * 32})
+    rules = read_rules(shown, {"SIGNING_SECRET": "s" * 32})
     [key] = rules.keys.values()
     assert (key.name, key.tenant, key.granted.quotas.streams) == ("ci", "acme", 100)
     assert rules.tenants["acme"].quotas.runs == 200

@@ -90,7 +90,7 @@ def filled(path: str, session: str) -> str:
 async def test_every_route_of_the_document_refuses_who_sends_nothing(
     client: httpx2.AsyncClient, session: SessionId
 ) -> None:
-    """protocol:P92"""
+    """protocol:P87"""
     document = (await client.get("/openapi.json")).json()
     asked = 0
     for place, methods in document["paths"].items():
@@ -120,7 +120,7 @@ async def test_what_is_not_in_the_document_is_not_open_either(
 
 @pytest.mark.parametrize("place", ["/livez", "/readyz", "/openapi.json"])
 async def test_probes_and_the_document_are_open(client: httpx2.AsyncClient, place: str) -> None:
-    """protocol:P92"""
+    """protocol:P87"""
     assert (await client.get(place)).status_code == 200
 
 
@@ -134,7 +134,7 @@ async def test_the_document_says_what_may_be_sent(client: httpx2.AsyncClient) ->
 
 @pytest.mark.parametrize("header", [bearer(CI.text), {"Authorization": f"bearer  {CI.text} "}, {"X-API-Key": CI.text}])
 async def test_a_key_is_taken_in_either_header(client: httpx2.AsyncClient, header: dict[str, str]) -> None:
-    """protocol:P92"""
+    """protocol:P87"""
     assert (await client.get("/v1/sessions", headers=header)).status_code == 200
 
 
@@ -156,7 +156,7 @@ async def test_a_key_is_taken_in_either_header(client: httpx2.AsyncClient, heade
 async def test_a_credential_that_is_not_good_is_refused_with_a_challenge(
     client: httpx2.AsyncClient, headers: list[tuple[str, str]]
 ) -> None:
-    """protocol:P92"""
+    """protocol:P87"""
     answer = await client.get("/v1/sessions", headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
     assert answer.headers["www-authenticate"] == 'Bearer realm="playhead", error="invalid_token"'
@@ -166,7 +166,7 @@ async def test_a_credential_that_is_not_good_is_refused_with_a_challenge(
 async def test_a_wrong_header_is_not_made_good_by_a_cookie_or_a_ticket(
     client: httpx2.AsyncClient, session: SessionId
 ) -> None:
-    """protocol:P92"""
+    """protocol:P87"""
     cookie = await cookie_of(client)
     ticket = await ticket_of(client, session)
     url = f"/v1/sessions/{session}?ticket={ticket}"
@@ -297,7 +297,7 @@ async def test_a_ticket_says_where_and_until_when(client: httpx2.AsyncClient, se
 async def test_a_ticket_is_for_reading_one_session(
     world: World, client: httpx2.AsyncClient, session: SessionId
 ) -> None:
-    """protocol:P93"""
+    """protocol:P88"""
     other = await world.session_with(STARTED, OWNED)
     query = {"ticket": await ticket_of(client, session)}
     assert (await client.get(f"/v1/sessions/{session}", params=query)).status_code == 200
@@ -345,7 +345,7 @@ async def test_another_gateway_with_the_same_secret_redeems_a_ticket_and_one_wit
 
 
 async def test_a_gateway_without_a_secret_says_what_to_set(world: World, tmp_path: Path, session: SessionId) -> None:
-    """protocol:P93"""
+    """protocol:P88"""
     async with door(world, authenticator(access_file(tmp_path, key_table(CI), secrets="[]"))) as client:
         for url in (f"/v1/sessions/{session}/ticket", "/v1/auth/cookie"):
             answer = await client.post(url, headers=bearer(CI.text))
@@ -396,7 +396,7 @@ async def test_a_cookie_does_not_outlive_the_token_that_it_was_made_with(world: 
 
 
 async def test_a_cookie_does_not_make_another_one(client: httpx2.AsyncClient) -> None:
-    """protocol:P93"""
+    """protocol:P88"""
     headers = {"Cookie": await cookie_of(client), "Origin": APP}
     answer = await client.post("/v1/auth/cookie", headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (403, "credential-not-allowed")
@@ -427,7 +427,7 @@ async def test_a_cookie_is_taken_away(client: httpx2.AsyncClient) -> None:
 async def test_a_cookie_counts_for_writing_from_pages_of_ours_only(
     world: World, client: httpx2.AsyncClient, origin: str | None, status: int
 ) -> None:
-    """protocol:P93"""
+    """protocol:P88"""
     headers = {"Cookie": await cookie_of(client)} | ({} if origin is None else {"Origin": origin})
     answer = await client.post("/v1/sessions", json={"input": "hi"}, headers=headers)
     assert answer.status_code == status

@@ -48,7 +48,7 @@ def left(answer: httpx2.Response) -> dict[str, int]:
 
 
 async def test_each_answer_says_how_much_more_may_be_asked_and_past_that_when(world: World, tmp_path: Path) -> None:
-    """protocol:P89"""
+    """protocol:P92"""
     path = access_file(tmp_path, *acme('requests = "5/h"', 'requests = "3/h"'))
     async with door(world, authenticator(path)) as client:
         for rest in (2, 1, 0):
@@ -68,7 +68,7 @@ async def test_each_answer_says_how_much_more_may_be_asked_and_past_that_when(wo
 
 
 async def test_messages_have_a_rate_of_their_own_whatever_the_route(world: World, tmp_path: Path) -> None:
-    """protocol:P89"""
+    """protocol:P92"""
     path = access_file(tmp_path, *acme('messages = "2/h"'))
     async with door(world, authenticator(path)) as client:
         for url in ("/v1/tasks", "/v1/sessions"):
@@ -79,7 +79,7 @@ async def test_messages_have_a_rate_of_their_own_whatever_the_route(world: World
 
 
 async def test_so_many_sessions_may_be_open_at_once_wherever_they_were_begun(world: World, tmp_path: Path) -> None:
-    """protocol:P90"""
+    """protocol:P93"""
     path = access_file(tmp_path, *acme("sessions = 2"))
     listed = ListSession(SessionId("ses_" + "a" * 26), "support", "idle", False, NOW, NOW, Seq(2), 1, tenant="acme")
     await world.announce(world.topics.sessions.name, listed.session, listed)
@@ -96,7 +96,7 @@ async def test_so_many_sessions_may_be_open_at_once_wherever_they_were_begun(wor
 
 
 async def test_so_many_runs_may_be_going_at_once(world: World, tmp_path: Path) -> None:
-    """protocol:P90"""
+    """protocol:P93"""
     path = access_file(tmp_path, *acme("runs = 1"))
     async with door(world, authenticator(path)) as client:
         await until_ready(client)
@@ -112,7 +112,7 @@ async def test_so_many_runs_may_be_going_at_once(world: World, tmp_path: Path) -
 
 
 async def test_so_many_streams_may_be_open_at_once_over_whatever_they_come(world: World, tmp_path: Path) -> None:
-    """protocol:P90"""
+    """protocol:P93"""
     path = access_file(tmp_path, *acme("streams = 2", "streams = 1"))
     session = await world.session_with(replace(STARTED, tenant="acme"), OWNED)
     async with serving(replace(world.parts(), authenticate=authenticator(path, check_seconds=9))) as served:

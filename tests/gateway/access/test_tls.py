@@ -101,7 +101,7 @@ async def test_a_gateway_with_a_certificate_speaks_tls_alone(tmp_path: Path) -> 
 
 
 async def test_a_stream_is_sent_away_when_its_credential_ends(tmp_path: Path) -> None:
-    """protocol:P94"""
+    """protocol:P89"""
     world = await a_world()
     ends = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=1.5)
     path = access_file(tmp_path, key_table(CI, more=f"expires_at = {ends.isoformat()}"))
