@@ -55,6 +55,7 @@ from playhead_orchestrator.parts import Waits
 from playhead_orchestrator.service import Orchestrator
 
 from tests.orchestrator.faults import FaultyLog, FaultyQueue
+from tests.orchestrator.inquest import what_is_waited_for
 from tests.orchestrator.stage import Actor, Stage
 from tests.session.invariants import audit, place_of
 
@@ -107,7 +108,7 @@ class World:
     attempts: Iterator[int] = field(default_factory=count)
     granted: dict[str, asyncio.Future[bool]] = field(default_factory=dict[str, "asyncio.Future[bool]"])
     executed: Counter[str] = field(default_factory=Counter[str])
-    alive: set[Orchestrator] = field(default_factory=set[Orchestrator])
+    alive: dict[Orchestrator, str] = field(default_factory=dict[Orchestrator, str])
 
     def __post_init__(self) -> None:
         agent = Agent("helper", model="stage:one", tools=[weather, visit, send, post], budget=Budget(steps=6))
@@ -160,7 +161,7 @@ class World:
             name = self.chance.choice(("always the same", f"life {self.lives}"))
             service = Orchestrator(self.stage.parts(name), self.stage.agents, drain_seconds=0.0)
             task = asyncio.create_task(service.serve(asyncio.Event()))
-            self.alive.add(service)
+            self.alive[service] = name
             try:
                 while not self.happens(0.2):
                     await self.pause(0.1)
@@ -168,7 +169,7 @@ class World:
                     if self.calm:
                         await task
             finally:
-                self.alive.discard(service)
+                del self.alive[service]
                 task.cancel()
                 await asyncio.wait((task,))
             assert task.cancelled() or task.exception() is None, task.exception()
@@ -358,10 +359,13 @@ async def test_whatever_happens_every_request_ends_once_and_the_log_says_why(see
             tasks.create_task(world.talk(session))
         await asyncio.sleep(STIRRING_SECONDS)
         world.calm = True
-        async with asyncio.timeout(CALM_SECONDS):
-            await all_answered(world)
-            await all_idle(world)
-            await all_agreed(world)
+        try:
+            async with asyncio.timeout(CALM_SECONDS):
+                await all_answered(world)
+                await all_idle(world)
+                await all_agreed(world)
+        except TimeoutError:
+            pytest.fail(await what_is_waited_for(stage, world.asked, world.alive), pytrace=False)
         for task in (working, listening, *living):
             task.cancel()
     assert asyncio.all_tasks() == before, "a task was left behind"
