@@ -47,6 +47,7 @@ from playhead_orchestrator.attaching import attached
 from playhead_orchestrator.catalogue import Catalogue
 from playhead_orchestrator.dispatch import Watch, run_tool
 from playhead_orchestrator.parts import Agents, OrchestratorParts
+from playhead_orchestrator.reading import is_ahead
 from playhead_orchestrator.speaking import converse, request_of
 
 __all__ = ["Acts", "Setting", "Tell"]
@@ -242,7 +243,7 @@ class Acts:
         except Unavailable:
             return
         head = self._head()
-        if end.seq > head.seq or (end.seq == head.seq and end.hash != head.hash):
+        if is_ahead(end, head):
             now = asyncio.get_running_loop().time()
             if self._behind is None or self._behind[0] != head:
                 self._behind = (head, now)

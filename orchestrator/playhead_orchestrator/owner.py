@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import islice
 
@@ -34,7 +33,7 @@ from playhead.commands import (
     Say,
     StartSession,
 )
-from playhead.errors import Superseded, TooLarge, Unavailable, Undecodable
+from playhead.errors import Superseded, TooLarge, Unavailable
 from playhead.events import (
     Event,
     Json,
@@ -43,18 +42,17 @@ from playhead.events import (
     RunCompleted,
     RunFailed,
     TextDelta,
-    Thinking,
-    ToolInputDelta,
     wire_name,
 )
 from playhead.ids import call_id
 from playhead.queue import Message
-from playhead.session import Asked, Input, Reported, Session, Spoke, TakeOver, empty, fold, pending
+from playhead.session import Asked, Input, Reported, Session, Spoke, TakeOver, empty, pending
 from playhead.telemetry import logger
 
 from playhead_orchestrator.acting import Acts, Setting
 from playhead_orchestrator.draft import Draft
 from playhead_orchestrator.listing import Listing
+from playhead_orchestrator.reading import confirm, load
 from playhead_orchestrator.speaking import plan_by_hand
 
 __all__ = ["BATCH_MAX", "PIECES_WAITING_MAX", "Item", "SessionOwner", "SetAside"]
@@ -64,9 +62,6 @@ BATCH_MAX = 256
 
 PIECES_WAITING_MAX = 1024
 """How many of the model's pieces may wait for the log before the model's stream is read no further."""
-
-DELTAS = frozenset({TextDelta, Thinking, ToolInputDelta})
-"""Events that the state does not depend on (see `playhead.session.fold`): most of a log, so loading skips them."""
 
 log = logger(__name__)
 
@@ -108,6 +103,7 @@ class SessionOwner:
         self._state: Session | None = None
         self._head: Head = genesis(setting.session)
         self._inherited = False
+        self._in_doubt = False
         self._said: list[str] = []
         self._listing = Listing(setting.parts)
         self._acts: Acts | None = None
@@ -155,6 +151,11 @@ class SessionOwner:
         if self._acts is not None:
             self._acts.listen_anew()
 
+    def doubt(self) -> None:
+        """Ask the log whether anybody has gone on with the session: it may have been another's meanwhile."""
+        self._in_doubt = True
+        self._mail.set()
+
     def look(self, seconds: float) -> None:
         """Look after calls that have fallen silent; `seconds` since the last look, in which they could be heard."""
         if self._acts is not None:
@@ -187,10 +188,13 @@ class SessionOwner:
     async def _work(self, acts: Acts, tasks: asyncio.TaskGroup) -> None:
         if not self._fresh:
             async with self._setting.loading:
-                await self._load()
+                state, self._head = await load(self._parts.log, self._parts.codec, self._setting.session)
+            self._state = state
+            # Also our own work, if we lost it on the way: what an earlier life of ours had in flight died with it.
+            self._inherited = state.started and (state.owner != self._parts.owner or bool(pending(state)))
         must_look = not self._fresh  # what the log left pending goes on without any input
         while True:
-            while not self._mailbox and not must_look:
+            while not (self._mailbox or self._in_doubt or must_look):
                 self._mail.clear()
                 await self._mail.wait()
             must_look = False
@@ -202,28 +206,11 @@ class SessionOwner:
                 self._mailbox.popleft()
             self._make_room(items)
 
-    async def _load(self) -> None:
-        codec = self._parts.codec
-        state, head = empty(self._setting.session), genesis(self._setting.session)
-        async with aclosing(self._parts.log.read(self._setting.session)) as pages:
-            async for page in pages:
-                for record in page.records:
-                    try:
-                        if codec.kind(record.value) not in DELTAS:
-                            state = fold(state, codec.event(record.value))
-                    except Undecodable as error:
-                        # In the chain, so part of the log, but a newer version's: what we do not know changes nothing.
-                        log.warning("skipped an event", session=state.id, seq=record.seq, error=str(error))
-                head = page.head
-                await asyncio.sleep(0)  # a long log holds up nobody else
-        self._state, self._head = state, head
-        # Also our own work, if we lost it on the way: what an earlier life of ours had in flight died with it.
-        self._inherited = state.started and (state.owner != self._parts.owner or bool(pending(state)))
-
     async def _advance(self, acts: Acts, tasks: asyncio.TaskGroup, items: Sequence[Item]) -> None:
         """Answer items: decide, append, and when that is accepted act."""
         reach = self._parts.reach
         reach("owner.received")
+        in_doubt, self._in_doubt = self._in_doubt, False  # whoever doubts while we ask or append asks again
         before = self._state or empty(self._setting.session)
         draft = Draft(self._parts.codec, before, self._head, self._parts.clock())
         takes_over = self._inherited and bool(items or pending(before))
@@ -237,10 +224,7 @@ class SessionOwner:
             # With the append, since it may be said too early (then the next owner finds nothing to do) but not too
             # late. That work has ended may not be said too early.
             publishing = tasks.create_task(self._listing.say(state, listing))
-        for batch in draft.batches:
-            began = time.perf_counter()
-            self._head = await self._parts.log.append(self._setting.session, self._head, batch)
-            self._parts.telemetry.append_seconds.observe(time.perf_counter() - began)
+        await self._record(draft, ask=in_doubt or any(item.message is not None for item in items))
         reach("owner.appended")
         self._fresh = False
         self._inherited = self._inherited and not takes_over
@@ -259,6 +243,17 @@ class SessionOwner:
         reach("owner.acknowledging")
         self._acknowledge([item.message for item in items if item.message is not None])
         reach("owner.acknowledged")
+
+    async def _record(self, draft: Draft, *, ask: bool) -> None:
+        """Append a draft. If it is empty and we `ask`, make sure instead that nobody has gone on with the session."""
+        if not draft.batches and ask:
+            # An owner that was passed over does not know what it is told of, and would let go of it as if it were over.
+            async with self._setting.loading:
+                await confirm(self._parts.log, self._setting.session, self._head)
+        for batch in draft.batches:
+            began = time.perf_counter()
+            self._head = await self._parts.log.append(self._setting.session, self._head, batch)
+            self._parts.telemetry.append_seconds.observe(time.perf_counter() - began)
 
     def _answer(self, items: Sequence[Item], draft: Draft) -> list[tuple[Message, str]]:
         """Add what items lead to; give the messages that lead to nothing that a log can hold."""

@@ -134,8 +134,10 @@ class Orchestrator:
                 match delivery:
                     case Assigned(partitions):
                         self._assigned |= partitions
-                        for owner, _ in self._owners.values():
+                        for session, (owner, _) in self._owners.items():
                             owner.listen_anew()  # while the group changed, nobody was told anything
+                            if self._partitions[session] in partitions:
+                                owner.doubt()  # another may have had it, and left it to whoever has it now
                         self._leave(self._leaving)
                         await self._recover(partitions, member, owners)
                         self.ready.set()
