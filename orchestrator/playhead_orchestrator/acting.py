@@ -95,7 +95,7 @@ class Acts:
         self._under_way: dict[Key, Callable[[], object]] = {}
         self._buried: set[CallId] = set()
         self._behind: tuple[Head, float] | None = None
-        self._watches: dict[CallId, Watch] = {}
+        self._watches: dict[CallId, tuple[Watch, asyncio.Event]] = {}
 
     def match(self, before: Session, state: Session, events: Sequence[Event]) -> None:
         """Do what `state` leaves pending, and no more of what it does not; `events` led to it from `before`."""
@@ -133,23 +133,23 @@ class Acts:
 
     def heard(self, report: Heartbeat | ReportStarted) -> None:
         """Note that a worker is at a call."""
-        watch = self._watches.get(report.call_id)
-        if watch is not None:
+        if report.call_id in self._watches:
+            watch, _ = self._watches[report.call_id]
             watch.heard(report)
 
     def listen_anew(self) -> None:
         """Forget all silence: it was ours, or the queue's."""
-        for watch in self._watches.values():
+        for watch, _ in self._watches.values():
             watch.silent_seconds = 0.0
 
     def look(self, seconds: float) -> None:
         """Count `seconds` in which words of running calls would have been heard, and see to those without any."""
         waits = self._setting.parts.waits
-        for watch in list(self._watches.values()):
+        for watch, alarm in self._watches.values():
             watch.silent_seconds += seconds
             if watch.silent_seconds > (waits.lost if watch.call.effect == "once" else waits.silence):
                 watch.silent_seconds = 0.0
-                self._tasks.create_task(self._fell_silent(watch))
+                alarm.set()
 
     def _over(self, result: ToolResult, call: OpenCall, state: Session) -> None:
         if result.status == "cancelled":
@@ -172,8 +172,8 @@ class Acts:
             case Dispatch(call):
                 return self._dispatch(call, state)
             case WatchCall(call):
-                self._watches[call.call_id] = Watch(call)
-                return _at_once()
+                self._watches[call.call_id] = watch, alarm = Watch(call), asyncio.Event()
+                return self._watch(watch, alarm)
             case AwaitResult(call, until):
                 return self._wait(until, Expired(call.call_id))
             case GiveUp(call, message):
@@ -234,6 +234,13 @@ class Acts:
             log.warning("a call cannot be dispatched", session=self._setting.session, call=call.call_id, pool=call.pool)
             await self._tell(GaveUp(call.call_id, f"the call cannot be handed to its pool: {_text(error)}"))
 
+    async def _watch(self, watch: Watch, alarm: asyncio.Event) -> None:
+        # A task from the beginning: whoever finds the call silent may come when no task can be begun here any more.
+        while True:
+            await alarm.wait()
+            alarm.clear()
+            await self._fell_silent(watch)
+
     async def _fell_silent(self, watch: Watch) -> None:
         # Whoever slept through the loss of a session also finds its calls silent. Looking at the log first keeps such
         # an owner from saying anything. An append of our own that is under way looks the same: then later. But the
@@ -274,10 +281,6 @@ class Acts:
                 parts.reach("owner.granted")
         except PlayheadError as error:  # who asked asks again, and who should stop has been heard
             log.warning("a worker could not be told", call=reply.call_id, pool=pool, error=str(error))
-
-
-async def _at_once() -> None:
-    """Do nothing: the watch is looked at with all others."""
 
 
 def _text(error: Exception) -> str:

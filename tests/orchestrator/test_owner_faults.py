@@ -460,6 +460,42 @@ async def test_a_silent_call_is_dispatched_again_although_its_session_was_append
         await play.until(session, "run_completed")
 
 
+async def test_a_call_may_fall_silent_while_its_owner_that_failed_is_coming_to_its_end() -> None:
+    play = stage(use(("weather", {"city": "Rome"}), ("weather", {"city": "Oslo"})), answer("done"))
+    play.log = log = FaultyLog(play.log)
+    dispatched, ending = 0, asyncio.Event()
+
+    async def second_is_slow_to_stop(topic: str) -> None:
+        nonlocal dispatched
+        if topic != play.topics.tools("default").name:
+            return
+        dispatched += 1
+        if dispatched == 2:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ending.set()
+                await asyncio.sleep(FAST.silence + 3 * FAST.look)
+
+    play.queue = FaultyQueue(play.queue, second_is_slow_to_stop)
+    async with play.orchestrator():
+        session = await play.start("hi")
+        (call,) = await play.dispatched(1)
+        await play.queue.publish(
+            play.topics.results.name,
+            session,
+            play.codec.encode(ReportStarted("s", session, call.call_id, call.lease, "w")),
+        )
+        await play.until(session, "tool_started")
+        log.faults.append("before")
+        await play.ask(play.say(session, "and then"))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await ending.wait()
+        for one in (call, (await play.dispatched(2))[1]):
+            await play.result(one)
+        await play.until(session, "run_completed")
+
+
 async def test_a_heartbeat_keeps_a_call_from_being_dispatched_again() -> None:
     play = stage(use(("weather", {"city": "Rome"})), answer("done"))
     async with play.orchestrator():
