@@ -161,7 +161,7 @@ class DurableRoutes:
         async with aclosing(gateway.parts.log.read(session, before)) as pages:
             async for page in pages:
                 for record in page.records:
-                    if len(events) >= gateway.limits.page_events or size >= CHUNK_BYTES_MAX:
+                    if len(events) >= gateway.limits.page_events_max or size >= CHUNK_BYTES_MAX:
                         assert last is not None
                         return Chunk(events, last.cursor, is_at_end=False, closed=False)
                     last = record
