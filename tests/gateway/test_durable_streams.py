@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,11 +19,12 @@ import orjson
 import pytest
 from playhead_gateway.server import Address, serve_app
 
-from tests.clients.support import a_session, installed_at, run, shown
+from tests.clients.support import ROOT, a_session, installed_at, run, shown
 from tests.gateway.durable_writer import Writer
 from tests.gateway.support import CLOSED, World, deltas, serving
 
 SOURCE = Path(__file__).parent / "durable"
+DOCUMENT = ROOT / "docs" / "durable-streams.md"
 SUITE_SECONDS_MAX = 240.0
 
 Groups = dict[str, dict[str, str]]
@@ -133,3 +135,35 @@ async def test_the_stock_client_follows_a_session_while_it_goes_on(world: World,
             await process.wait()
     assert said["items"] == [event for _, event in await shown(world, session)]
     assert said["isClosed"]
+
+
+REASONS = {
+    "write": "about creating, appending to, closing or deleting a stream, or about how an append is taken apart",
+    "producer": "about idempotent producers, which write",
+    "fork": "about forks, which are made by writing",
+    "expiry": "about streams that expire: a session does not",
+    "content-type": "about bodies of other content types than `application/json`, of which there are none",
+    "subscription": "about subscriptions, an optional part that the suite leaves out unless told otherwise",
+}
+
+
+def listed() -> str:
+    """Say which tests of the suite apply and which do not."""
+    reasons = Counter(why for tests in SUITE.values() for why in tests.values())
+    lines = [f"Of {reasons.total()} tests {reasons['read']} are about reads. The others are not run:", ""]
+    lines += [f"- {reasons[why]} `{why}`: {told}." for why, told in REASONS.items()]
+    lines += ["", "| group | tests | run | not run |", "|---|---|---|---|"]
+    for group, tests in SUITE.items():
+        count = Counter(tests.values())
+        others = ", ".join(f"{count[why]} `{why}`" for why in REASONS if count[why])
+        lines.append(f"| {group} | {len(tests)} | {count['read']} | {others} |")
+    lines += ["", "Of the groups that are run in part, these are not run:", ""]
+    for group, tests in SUITE.items():
+        if "read" in tests.values():
+            lines += [f"- {group}: {name} (`{why}`)" for name, why in tests.items() if why != "read"]
+    return "\n".join(lines)
+
+
+def test_the_documentation_says_which_tests_of_the_suite_apply() -> None:
+    _, _, after = DOCUMENT.read_text().partition("<!-- made by tests/gateway/test_durable_streams.py -->\n")
+    assert after == f"{listed()}\n<!-- end -->\n"
