@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -32,13 +31,12 @@ from playhead_tool_workers.mcp.limits import McpLimits
 from playhead_tool_workers.mcp.servers import Offer, servers_of
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tests.gateway.test_eventsource_client import give_up, run
+from tests.clients.support import installed_at
 from tests.orchestrator.stage import Actor, Stage, answer
 from tests.orchestrator.stage import use as ask_for
 from tests.tool_workers.foreign import BRISK, Heard, use
 from tests.tool_workers.workshop import Workshop, within
 
-INSTALL_SECONDS_MAX = 180
 TRIES_MAX = 50
 SECONDS_MAX = 60
 """Programs start in about a second each; a machine under load takes longer."""
@@ -162,19 +160,8 @@ async def test_a_session_uses_a_server_that_nobody_here_wrote():
 @pytest.fixture
 async def everything(request: pytest.FixtureRequest) -> str:
     """Give the command of the reference server, installed as the lock file says, kept between runs."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        give_up("node and npm are not installed: the reference MCP server is not tried")
-    folder = Path(str(request.config.cache.mkdir("mcp-everything"))) if request.config.cache else EVERYTHING
-    lock, ours = folder / "package-lock.json", EVERYTHING / "package-lock.json"
+    folder = await installed_at(request.config, EVERYTHING, "@modelcontextprotocol/server-everything")
     program = folder / "node_modules" / "@modelcontextprotocol" / "server-everything" / "dist" / "index.js"
-    if not (program.exists() and lock.exists() and lock.read_bytes() == ours.read_bytes()):
-        for path in EVERYTHING.glob("*.json"):
-            shutil.copy(path, folder)
-        command = ("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
-        code, _, err = await run(*command, cwd=folder, seconds_max=INSTALL_SECONDS_MAX)
-        if code:
-            lock.unlink()
-            give_up(f"npm could not install the reference MCP server: {err.decode()[-500:]}")
     return f"all=node {program} stdio"
 
 
