@@ -1,6 +1,7 @@
 """Cases with many viewers, what they came to, and the table of it. Pure: it neither measures nor prints.
 
-A figure is the median of its rounds, and a ratio is of two such medians of the same run.
+A figure is the median of its rounds, and a ratio is of two such medians of the same run. The range of the rounds stands
+beside the p99: a ratio of two whose ranges overlap decides nothing.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ TARGETS: Mapping[tuple[str, str, bool], tuple[str, float]] = {
 """Which ratio, at most, of a scenario with many on a system: to the reference (True), or to the same with fewer."""
 
 COLUMNS = (
-    "case                      system  delivered lost twice   p50 ms   p99 ms  append p99  frames/write  us/write  "
-    "server cores  MiB before  open  peak"
+    "case                      system  delivered lost twice   p50 ms   p99 ms (least to most)  append p99  frames/write  "
+    "us/write  server cores  MiB before  open  peak"
 )
 
 
@@ -110,13 +111,18 @@ def _row(case: Case, rounds: Sequence[Figures]) -> str:
     return (
         f"{case.title:25} {case.system:7} {sum(one['delivered'] for one in of):9} "
         f"{sum(one['lost'] for one in of):4} {sum(one['repeated'] for one in of):5} "
-        f"{_median(rounds, 'p50_ms'):8.2f} {_median(rounds, 'p99_ms'):8.2f} "
+        f"{_median(rounds, 'p50_ms'):8.2f} {_median(rounds, 'p99_ms'):8.2f} {_range(of):>15} "
         f"{median(each.written['append_p99_ms'] for each in rounds):11.2f} "
         f"{_median(rounds, 'delivered') / _median(rounds, 'portions'):13.1f} "
         f"{median(each.write_us for each in rounds):9.1f} {median(each.server_cores for each in rounds):13.2f} "
         f"{median(each.rss_before_mib for each in rounds):11.0f} {median(each.rss_open_mib for each in rounds):5.0f} "
         f"{median(each.rss_peak_mib for each in rounds):5.0f}"
     )
+
+
+def _range(reports: Sequence[dict[str, Any]]) -> str:
+    figures = [cast("float", report["p99_ms"]) for report in reports]
+    return f"({min(figures):.1f}-{max(figures):.1f})"
 
 
 def _compared(case: Case, cases: Iterable[Case]) -> list[Case]:
