@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from playhead.accept import Record, hash_of
+from playhead.events import TextDelta
 from playhead.ids import BEGINNING, Cursor, Seq, SessionId, session_id
 from playhead_gateway.projections.durable import DurableEvents, cursor_after, cursor_at, offset_of, place_of
 
 from tests.clients.support import a_session, shown
 from tests.gateway.agui_model import frames_of
-from tests.gateway.support import CLOSED, NOW, OWNED, STARTED, World, a_turn, client_of, deltas, serving
+from tests.gateway.support import CLOSED, NOW, OWNED, RUN, STARTED, World, a_turn, client_of, deltas, serving
 from tests.gateway.test_streams import ErasedLog
 
 
@@ -40,6 +41,12 @@ async def test_chunks_one_after_the_other_are_the_log_and_only_the_last_says_so(
     assert found == events
     assert len(ends) == -(-len(events) // 10)
     assert not any(ends[:-1])
+
+
+async def test_a_chunk_ends_with_the_event_that_makes_it_large_enough(client: httpx2.AsyncClient, world: World) -> None:
+    session = await world.session_with(*[TextDelta(RUN, 1, 1, "x" * 400_000)] * 4)
+    answer = await client.get(url(session))
+    assert ([event["seq"] for event in answer.json()], "stream-up-to-date" in answer.headers) == ([1, 2, 3], False)
 
 
 async def test_an_offset_is_a_cursor_and_a_cursor_an_offset(client: httpx2.AsyncClient, world: World) -> None:
@@ -72,7 +79,13 @@ async def test_names_of_no_session_and_words_of_no_meaning_are_refused(
     for method in ("GET", "HEAD"):
         assert (await client.request(method, url(session_id(bytes(16))))).status_code == 404
         assert (await client.request(method, "/v1/stream/nonsense")).status_code == 400
-    for query in ("offset=x", "offset=-2", "live=websocket&offset=-1", "live=long-poll&offset=-1&cursor=x"):
+    for query in (
+        "offset=x",
+        "offset=-2",
+        "live=websocket&offset=-1",
+        "live=long-poll&offset=-1&cursor=x",
+        "offset=-1&offset=1",
+    ):
         assert (await client.get(f"{url(session)}?{query}")).status_code == 400
     assert (await client.post(url(session), json={})).status_code == 405
 
