@@ -117,7 +117,10 @@ async def test_one_wrong_session_or_cursor_refuses_the_stream_and_is_named(
     world: World, client: httpx2.AsyncClient, *, sessions: str, after: str, status: int, code: str
 ) -> None:
     """protocol:P85"""
-    names: dict[str, str] = {"A": await world.session_with(*CLOSED_SESSION), "B": await world.session_with(*CLOSED_SESSION)}
+    names: dict[str, str] = {
+        "A": await world.session_with(*CLOSED_SESSION),
+        "B": await world.session_with(*CLOSED_SESSION),
+    }
     names["C"] = "ses_" + "0" * 26
     named = [names.get(name, name) for name in sessions.split(",")]
     answer = await together(client, named, after)

@@ -349,6 +349,7 @@ async def test_what_is_asked_of_the_user_ends_the_response_and_the_next_one_goes
 
 async def test_calls_are_told_in_the_form_that_was_asked_for_also_to_who_comes_back(talking: Talking):
     """protocol:P95"""
+
     def works(say: Say) -> Sequence[Event]:
         return [
             ToolCall(say.run_id, 1, 1, call_id(say.session, say.run_id, 1, 0), "weather", Json("{}"), "read", "sky"),
