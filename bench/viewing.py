@@ -28,8 +28,8 @@ TARGETS: Mapping[tuple[str, str, bool], tuple[str, float]] = {
 """Which ratio, at most, of a scenario with many on a system: to the reference (True), or to the same with fewer."""
 
 COLUMNS = (
-    "case                      system  delivered lost twice   p50 ms   p99 ms (least to most)  append p99  frames/write  "
-    "us/write  server cores  MiB before  open  peak"
+    "case                      system  delivered lost twice   p50 ms   p99 ms (least to most)  append p99  "
+    "frames/write  us/write  server cores  MiB before  open  peak"
 )
 
 
