@@ -168,14 +168,14 @@ class UiRoutes:
 
     async def stream(self, request: Request) -> Response:
         """Tell of the run that is going, from its start; or of one that the client names, even if it is over."""
-        chat = _chat_of(request)
+        chat, named = _chat_of(request), _told_of(request)
         try:
             session = await self._gateway.find_session(request, KIND, chat)
         except UnknownSession:
             if is_session_id(chat):
                 raise
             return Response(status_code=204, headers=NO_STORE)  # a chat in which nothing was said yet
-        run = _told_of(request) or _going((await self._gateway.began(session)).state)
+        run = named or _going((await self._gateway.began(session)).state)
         if run is None:
             return Response(status_code=204, headers=NO_STORE)
         return await stream_of(self._gateway, session, BEGINNING, UiStream(session, run), request)

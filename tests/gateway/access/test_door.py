@@ -103,7 +103,7 @@ async def test_every_route_of_the_document_refuses_who_sends_nothing(
             assert answer.headers["www-authenticate"] == 'Bearer realm="playhead"', (method, place)
             if place.startswith(OPENAI):
                 assert answer.json()["error"]["code"] == "unauthenticated"
-            else:
+            elif method != "head":  # which has no body
                 assert answer.headers["content-type"] == "application/problem+json", (method, place)
                 assert answer.json()["code"] == "unauthenticated"
             asked += 1
