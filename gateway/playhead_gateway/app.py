@@ -21,7 +21,7 @@ from playhead_gateway.guard import Guard
 from playhead_gateway.probes import probe_routes
 from playhead_gateway.problems import Problem, problem_of, problem_response
 from playhead_gateway.routes import add_routes
-from playhead_gateway.socket_routes import socket_routes
+from playhead_gateway.sockets.routes import socket_routes
 from playhead_gateway.static_routes import static_routes
 
 __all__ = ["Gateway", "GatewayParts", "create_app"]

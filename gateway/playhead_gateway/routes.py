@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from playhead_gateway import openapi
 from playhead_gateway.access.schemes import described_for
-from playhead_gateway.agui_routes import add_agui_routes
+from playhead_gateway.agui.routes import add_agui_routes
 from playhead_gateway.answers import Endpoint, guarded, json_answer, replay
 from playhead_gateway.bodies import (
     CancelBody,
@@ -37,7 +37,7 @@ from playhead_gateway.openapi import Answer, operation
 from playhead_gateway.outputs import add_output_routes
 from playhead_gateway.principal import Scope
 from playhead_gateway.query import choice, directory_cursor, number, trace_of
-from playhead_gateway.responses_routes import add_responses_routes
+from playhead_gateway.responses.routes import add_responses_routes
 from playhead_gateway.tool_routes import add_tool_routes
 from playhead_gateway.ui_routes import add_ui_routes
 from playhead_gateway.views import (

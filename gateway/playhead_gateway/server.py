@@ -107,7 +107,7 @@ async def serve(
     # Imported here, so that a role which serves its probes alone does not load FastAPI.
     from playhead_gateway.app import create_app  # noqa: PLC0415
     from playhead_gateway.gateway import Gateway  # noqa: PLC0415
-    from playhead_gateway.sockets import SocketConnection  # noqa: PLC0415
+    from playhead_gateway.sockets.connection import SocketConnection  # noqa: PLC0415
 
     gateway = Gateway(parts)
     app, bytes_max = create_app(gateway), parts.limits.body_bytes_max

@@ -28,10 +28,10 @@ from playhead_gateway.projections.response_name import ResponseName, ToolItems, 
 from playhead_gateway.projections.responses import ResponseStream, WholeResponse
 from playhead_gateway.projections.responses_run import Telling
 from playhead_gateway.query import choice
-from playhead_gateway.responses_asking import Following, ask
-from playhead_gateway.responses_body import CreateBody, refuse_unsupported
-from playhead_gateway.responses_errors import REFUSAL, enveloped, unknown_response
-from playhead_gateway.responses_reading import Reading
+from playhead_gateway.responses.asking import Following, ask
+from playhead_gateway.responses.body import CreateBody, refuse_unsupported
+from playhead_gateway.responses.errors import REFUSAL, enveloped, unknown_response
+from playhead_gateway.responses.reading import Reading
 from playhead_gateway.speech import SessionSpeech
 from playhead_gateway.stream import EventStream
 from playhead_gateway.watch import manner_of, open_at, stream_of

@@ -20,7 +20,7 @@ from playhead_gateway.gateway import Gateway
 from playhead_gateway.problems import Problem, document_of, problem_of, problem_response
 from playhead_gateway.projections.messages import Messages, message
 from playhead_gateway.projections.native import EVERYTHING, Native, farewell
-from playhead_gateway.socket_commands import Commands
+from playhead_gateway.sockets.commands import Commands
 from playhead_gateway.speech import SessionSpeech
 from playhead_gateway.stream import ABORT, retry_ms
 from playhead_gateway.tail import Send, Viewer

@@ -13,7 +13,7 @@ from playhead.ids import BEGINNING, Cursor, SessionId, parse_cursor
 from starlette.requests import Request
 from starlette.responses import Response
 
-from playhead_gateway.agui_asking import KIND, RunInput, ask, open_interrupts
+from playhead_gateway.agui.asking import KIND, RunInput, ask, open_interrupts
 from playhead_gateway.answers import Add, json_answer
 from playhead_gateway.bodies import read_body
 from playhead_gateway.entry import principal_of

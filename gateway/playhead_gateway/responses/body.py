@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 from pydantic import ConfigDict, Field, WithJsonSchema
 
 from playhead_gateway.bodies import Body, Name
-from playhead_gateway.responses_errors import Refused
+from playhead_gateway.responses.errors import Refused
 
 __all__ = ["CreateBody", "content_of", "refuse_unsupported"]
 

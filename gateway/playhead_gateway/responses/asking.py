@@ -19,9 +19,9 @@ from playhead_gateway.intake import Asked, NewSession
 from playhead_gateway.projections.response_name import ResponseName, ToolItems, parse_response_name
 from playhead_gateway.projections.responses_run import About
 from playhead_gateway.query import trace_of
-from playhead_gateway.responses_body import CreateBody, content_of
-from playhead_gateway.responses_errors import Refused
-from playhead_gateway.responses_reading import seen
+from playhead_gateway.responses.body import CreateBody, content_of
+from playhead_gateway.responses.errors import Refused
+from playhead_gateway.responses.reading import seen
 
 __all__ = ["Following", "ask"]
 
