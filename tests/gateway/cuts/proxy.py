@@ -5,7 +5,8 @@ second; the third comes whole. `/ended/…` counts bytes of the body, and ends i
 may do whose server is gone: what a client has of a frame then looks no worse than what it should keep. The bytes before
 a cut all arrive: whoever resets a connection makes it a cut somewhat earlier.
 
-Each answer is read to its end before it is passed on, so this is for sessions that are closed.
+The first answer is a recording, if there is one of that path, so that all clients are cut at the same bytes; who comes
+back is answered by a gateway. Each answer is read to its end before it is passed on, so this is for sessions that are closed.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ REQUEST_SECONDS_MAX = 20.0
 
 @dataclass
 class ExactCuts:
-    """`ports` serve the connections of one URL in turn."""
+    """`ports` serve those who come back, in turn."""
 
     ports: Sequence[int]
+    recordings: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
     port: int = 0
     connections: Counter[bytes] = field(default_factory=Counter[bytes])
 
@@ -49,7 +51,9 @@ class ExactCuts:
         _, how, cuts, path = target.split(b"/", 3)
         turn = self.connections[target]
         self.connections[target] += 1
-        answer = await _ask(self.ports[turn % len(self.ports)], b"%b /%b %b" % (method, path, rest))
+        answer = self.recordings.get(path) if turn == 0 else None
+        if answer is None:
+            answer = await _ask(self.ports[turn % len(self.ports)], b"%b /%b %b" % (method, path, rest))
         if turn >= cuts.count(b".") + 1 or cuts == b"-":
             return answer
         cut = int(cuts.split(b".")[turn])

@@ -20,14 +20,13 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
-import httpx2
 import orjson
 import pytest
 
 from tests.clients.support import installed_at
 from tests.gateway.cuts.proxy import ExactCuts, body_of, exact_cuts
 from tests.gateway.cuts.recording import Seen, digest_of, expected_of, sample, the_session
-from tests.gateway.support import SSE, World, parse, serving
+from tests.gateway.support import World, parse, serving
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -75,22 +74,20 @@ Wanted = Callable[[Recording], list[str]]
 
 @asynccontextmanager
 async def recorded(world: World) -> AsyncGenerator[Recording, None]:
-    """Serve the session from two gateways: one writes frame by frame, as when they come, the other all at once."""
+    """Serve the session from two gateways: one reads the log and writes event by event, the other has all at hand."""
     session = await world.log.create()
     await world.write(session, *the_session(session))
     log = expected_of([record async for page in world.log.read(session) for record in page.records])
-    one, other = world.parts(retry_ms=1, chunk_bytes_max=1), world.parts(retry_ms=1, ring_bytes_max=4_000)
+    slow, quick = world.parts(retry_ms=1, chunk_bytes_max=1, ring_bytes_max=4_000), world.parts(retry_ms=1)
     async with (
-        serving(one) as first,
-        serving(other) as second,
+        serving(slow) as first,
+        serving(quick) as second,
         exact_cuts(first.address.port, second.address.port) as proxy,
-        httpx2.AsyncClient() as client,
     ):
         path = f"/v1/sessions/{session}/events"
-        (await client.get(f"{proxy.url}/torn/-{path}", headers=SSE)).raise_for_status()  # it is open from now on
-        recording = Recording(proxy, path, log, await whole(proxy, path))
+        answer = proxy.recordings[path[1:].encode()] = await whole(proxy, path)
         proxy.connections.clear()
-        yield recording
+        yield Recording(proxy, path, log, answer)
 
 
 async def whole(proxy: ExactCuts, path: str) -> bytes:
