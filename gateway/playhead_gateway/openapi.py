@@ -291,6 +291,13 @@ def letter_parameters(limits: Limits) -> list[Schema]:
     ]
 
 
+def _refused(answer: Answer) -> Schema:
+    refused: Schema = {"application/problem+json": {"schema": PROBLEM}}
+    if answer.refusal is not None:
+        refused["application/json"] = {"schema": answer.refusal}
+    return refused
+
+
 def operation(
     path: str,
     answer: Answer,
@@ -305,13 +312,10 @@ def operation(
         content["text/event-stream"] = {"schema": ANYTHING}  # each event is what its protocol says
     if answer.is_bytes:
         content["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
-    refused = {"application/problem+json": {"schema": PROBLEM}}
-    if answer.refusal is not None:
-        refused["application/json"] = {"schema": answer.refusal}
     responses: dict[int | str, Schema] = {
         answer.status: {"description": "Done, or taken to be done.", "content": content},
-        "4XX": {"description": "Refused: the request must change.", "content": refused},
-        "5XX": {"description": "Not now.", "content": refused},
+        "4XX": {"description": "Refused: the request must change.", "content": _refused(answer)},
+        "5XX": {"description": "Not now.", "content": _refused(answer)},
     }
     if answer.is_empty_at_end:
         responses[204] = {"description": "The session is closed, and the cursor is at its end."}

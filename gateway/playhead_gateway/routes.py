@@ -30,6 +30,7 @@ from playhead_gateway.call_routes import add_call_routes
 from playhead_gateway.channels import add_channel_routes
 from playhead_gateway.durable_routes import add_durable_routes
 from playhead_gateway.entry import principal_of
+from playhead_gateway.examples import with_example
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.intake import NewSession, Started
 from playhead_gateway.letter_routes import add_letter_routes
@@ -82,7 +83,7 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
         dependencies = described.pop("dependencies", None)
         if scope is not None and gateway.parts.authenticate is not None:
             dependencies = described_for(method, path)
-        shown = operation(path, answer, **described)
+        shown = with_example(method, path, operation(path, answer, **described))
         entering = guarded(gateway.entry, scope, f"{method} {path}", endpoint)
         app.add_api_route(path, entering, methods=[method], response_model=None, dependencies=dependencies, **shown)
 
