@@ -6,7 +6,7 @@ may do whose server is gone: what a client has of a frame then looks no worse th
 a cut all arrive: whoever resets a connection makes it a cut somewhat earlier.
 
 The first answer is a recording, if there is one of that path, so that all clients are cut at the same bytes; who comes
-back is answered by a gateway. Each answer is read to its end before it is passed on, so this is for sessions that are closed.
+back is answered by a gateway. Each answer is read to its end before it is passed on: this is for closed sessions.
 """
 
 from __future__ import annotations
