@@ -106,7 +106,7 @@ BEGINNING = Cursor(Seq(0))
 def parse_cursor(text: str) -> Cursor:
     """Read `<seq>-<8 hex digits>` or a bare seq. Raises `InvalidCursor`."""
     found = CURSOR.fullmatch(text)
-    if found is None:
+    if found is None or (found[2] and not int(found[1])):  # before the first event there is none to have a hash
         raise InvalidCursor(text[:80], "a cursor is `<seq>-<8 hex digits>` as in `120-9f3a2c41`, or a bare seq")
     return Cursor(Seq(int(found[1])), found[2])
 

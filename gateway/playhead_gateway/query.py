@@ -41,9 +41,16 @@ def cursor_of(request: HTTPConnection) -> Cursor:
 
 
 def given_cursor(request: HTTPConnection) -> str | None:
-    """Find a cursor. `Last-Event-ID` wins: on a reconnect the URL still has the cursor it began with."""
+    """Find a cursor. `Last-Event-ID` wins: on a reconnect the URL still has the cursor it began with.
+
+    Raises `InvalidCursor` if there are several: some clients add theirs to what they were given, and to follow the
+    older of them would repeat what they have seen.
+    """
+    given = {one.strip(" \t") for one in request.headers.getlist("last-event-id")}  # the server leaves what follows it
     query = request.query_params
-    return request.headers.get("last-event-id") or query.get("after") or query.get("last_event_id")
+    if len(given) > 1:
+        raise InvalidCursor(", ".join(sorted(given))[:80], "send one `Last-Event-ID`: these name different places")
+    return next(iter(given), None) or query.get("after") or query.get("last_event_id")
 
 
 def types_of(request: HTTPConnection) -> frozenset[str]:
