@@ -48,7 +48,8 @@ async def fake_gateway(*answers: bytes) -> AsyncGenerator[FakeGateway, None]:
 def answer(body: object, status: str = "200 OK", kind: str = "application/json") -> bytes:
     """Make a JSON response."""
     text = json.dumps(body).encode()
-    return f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {len(text)}\r\n\r\n".encode() + text
+    head = f"HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {len(text)}\r\n\r\n"
+    return head.encode() + text
 
 
 def stream(*frames: str) -> bytes:

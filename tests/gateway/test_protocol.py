@@ -282,11 +282,7 @@ async def test_a_task_is_found_by_both_of_its_names(world: World, client: httpx2
         ("POST", "/v1/sessions/{}/fork"),
         ("GET", "/v1/sessions/{}/verify"),
         ("POST", "/v1/sessions/{}/approvals/call_1"),
-        ("GET", "/v1/sessions/{}/ws"),
         ("DELETE", "/v1/sessions/{}"),
-        ("POST", "/v1/responses"),
-        ("POST", "/agui"),
-        ("POST", "/ui/chat"),
     ],
 )
 async def test_what_is_not_there_yet_says_so(world: World, client: httpx2.AsyncClient, method: str, path: str) -> None:
