@@ -213,7 +213,8 @@ def test_who_is_at_the_end_is_told_so_at_once() -> None:
 def test_offsets_sort_as_the_log_does_and_are_read_back(one: int, other: int, tag: str | None) -> None:
     one, other = one % 10**16, other % 10**16
     assert (offset_of(Cursor(Seq(one), tag)) < offset_of(Cursor(Seq(other)))) == (one < other)
-    assert place_of(offset_of(Cursor(Seq(one), tag))) == Cursor(Seq(one), tag)
+    place = Cursor(Seq(one), tag if one else None)
+    assert place_of(offset_of(place)) == place
 
 
 @given(st.integers(0, 2 * NOW), st.integers(0, 10**12), st.integers(1, 180))

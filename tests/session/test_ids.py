@@ -64,7 +64,7 @@ def test_what_is_no_session_id_is_refused_and_shown_in_short(text: str):
 @settings(deadline=None)
 @given(st.integers(0, 10**18 - 1), st.none() | st.text("0123456789abcdef", min_size=8, max_size=8))
 def test_a_cursor_is_read_as_it_is_written(seq: int, tag: str | None):
-    cursor = Cursor(Seq(seq), tag)
+    cursor = Cursor(Seq(seq), tag if seq else None)  # before the first event there is none to have a hash
     assert parse_cursor(str(cursor)) == cursor
 
 
