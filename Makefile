@@ -28,8 +28,9 @@ STAMP := $(VENV)/.installed-$(shell cat pyproject.toml Makefile | cksum | cut -d
 demo: $(STAMP)
 	$(BIN)/playhead demo
 
+# Many tests wait for processes that they have killed: three at once keep two cores busy.
 test: $(STAMP)
-	$(BIN)/python -m pytest -rs $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -rs -n 3 --dist worksteal $(PYTEST_ARGS)
 
 soak: SOAK_ROUNDS ?= 100
 soak: $(STAMP)

@@ -142,19 +142,22 @@ class Writing:
         }
 
     async def _write(self, session: str, share: float, seconds: float) -> tuple[int, float]:
-        due = time.monotonic() + share
-        until, last, latest = due + seconds, 0, 0.0
-        while due < until:
+        # Counted, not timed: sums of periods round, and one delta more or less is a figure that does not hold.
+        begun, number, count = time.monotonic() + share, 0, round(seconds / self._period)
+        last, latest = 0, 0.0
+        while number < count:
+            due = begun + number * self._period
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             now, texts = time.monotonic(), list[str]()
             latest = max(latest, now - due)
-            while due <= now and due < until and len(texts) < APPEND_RECORDS_MAX:
+            while number < count and due <= now and len(texts) < APPEND_RECORDS_MAX:
                 texts.append(f"@{round(due * 1e9):019d}{self._tail}")
-                due += self._period
+                number += 1
+                due = begun + number * self._period
             if texts:
-                began = time.perf_counter()
+                appending = time.perf_counter()
                 last = await self._into.append(session, texts)
-                self._took_ms.append((time.perf_counter() - began) * 1000)
+                self._took_ms.append((time.perf_counter() - appending) * 1000)
         return last, latest
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -60,6 +61,13 @@ async def installed_at(config: pytest.Config, source: Path, package: str) -> Pat
     need_node()
     assert config.cache is not None
     folder = Path(str(config.cache.mkdir(f"npm-{source.name}")))
+    with (folder / "in-use").open("w") as in_use:
+        await asyncio.to_thread(fcntl.flock, in_use, fcntl.LOCK_EX)  # another process of this test run may install it
+        await _install(folder, source, package)
+    return folder
+
+
+async def _install(folder: Path, source: Path, package: str) -> None:
     lock = folder / "package-lock.json"
     fresh = lock.exists() and lock.read_bytes() == (source / lock.name).read_bytes()
     if not (fresh and (folder / "node_modules" / package).is_dir()):
@@ -71,7 +79,6 @@ async def installed_at(config: pytest.Config, source: Path, package: str) -> Pat
         except (AssertionError, TimeoutError) as failure:
             lock.unlink()
             give_up(f"npm could not install {package}: {failure}")
-    return folder
 
 
 async def a_session(world: World, *, closed: bool = True, words: int = 60) -> SessionId:
