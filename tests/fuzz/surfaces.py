@@ -1,0 +1,15 @@
+"""All that strangers' bytes reach, and the targets that try it."""
+
+from __future__ import annotations
+
+from tests.fuzz import spoken, stored
+from tests.fuzz.target import Target
+
+__all__ = ["TARGETS", "named"]
+
+TARGETS: tuple[Target, ...] = (*stored.TARGETS, *spoken.TARGETS)
+
+
+def named(name: str) -> Target:
+    """Find a target."""
+    return next(target for target in TARGETS if target.name == name)
