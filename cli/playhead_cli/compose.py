@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING
 from playhead.archive import Archive
 from playhead.codec import Codec
 from playhead.errors import Misconfigured, PlayheadError
-from playhead.failpoints import Reach, failpoint, nowhere
+from playhead.failpoints import Faults, armed
 from playhead.queue import Topics, TopicSpec
 from playhead.redaction import Redactor
 from playhead.service import Service
 from playhead.settings import Settings
 from playhead.telemetry import Telemetry, logger
 
+from playhead_cli.arming import Ports, ports_of
 from playhead_cli.opening import Models, Store
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ _log = logger("playhead.cli")
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What all services of one process share."""
+    """What all services of one process share. Raises `Misconfigured` for a failpoint that there is not."""
 
     settings: Settings
     store: Store
@@ -70,10 +71,15 @@ class Deployment:
     codec: Codec = field(default_factory=Codec)
     telemetry: Telemetry = field(default_factory=Telemetry)
 
-    @property
-    def reach(self) -> Reach:
-        """Where this process dies, in tests."""
-        return nowhere if self.settings.failpoint is None else failpoint(self.settings.failpoint)
+    faults: Faults | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        failpoint = self.settings.failpoint
+        object.__setattr__(self, "faults", None if failpoint is None else armed(failpoint))
+
+    def ports(self, role: str) -> Ports:
+        """Give what a role does everything through: `owner`, `worker` or `gateway`."""
+        return ports_of(self.store, self.archive, self.settings.topics, role=role, faults=self.faults)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +134,20 @@ def orchestrator_service(deployment: Deployment, agents: Sequence[Agent], models
     from playhead_orchestrator.parts import OrchestratorParts, Waits
     from playhead_orchestrator.service import Orchestrator
 
+    ports = deployment.ports("owner")
     parts = OrchestratorParts(
-        log=deployment.store.log,
-        queue=deployment.store.queue,
+        log=ports.log,
+        queue=ports.queue,
         topics=deployment.settings.topics,
         codec=deployment.codec,
         telemetry=deployment.telemetry,
         clock=clock,
         owner=_instance(),
         lease_key=key,
-        models=models.by_provider,
+        models=ports.models(models.by_provider),
         waits=Waits(lost=deployment.settings.lost_seconds),
-        reach=deployment.reach,
-        archive=deployment.archive,
+        reach=ports.reach,
+        archive=ports.archive,
     )
     orchestrator = Orchestrator(parts, agents, drain_seconds=deployment.settings.grace_seconds)
     return Running(orchestrator.serve, orchestrator.ready)
@@ -159,9 +166,10 @@ def worker_services(
 
     limits = WorkerLimits(grace_seconds=deployment.settings.grace_seconds)
     workers: dict[str, Running] = {}
+    ports = deployment.ports("worker")
     for pool in sorted(set(pools)):
         parts = WorkerParts(
-            queue=deployment.store.queue,
+            queue=ports.queue,
             topics=deployment.settings.topics,
             codec=deployment.codec,
             telemetry=deployment.telemetry,
@@ -169,8 +177,8 @@ def worker_services(
             entropy=_entropy,
             redactor=deployment.redactor,
             environment=os.environ,
-            reach=deployment.reach,
-            archive=deployment.archive,
+            reach=ports.reach,
+            archive=ports.archive,
         )
         lifespan = next((one for one in lifespans if one.pool == pool), None)
         concurrency = deployment.settings.concurrency
@@ -202,7 +210,7 @@ async def withdraw(deployment: Deployment, before: App, after: App) -> None:
     """Take back what an app announced and the one after it does not offer."""
     from playhead_tool_workers.announcing import announcement
 
-    topic, publish = deployment.settings.topics.catalog.name, deployment.store.queue.publish
+    topic, publish = deployment.settings.topics.catalog.name, deployment.ports("worker").queue.publish
     offered = {(tool.pool, tool.name) for tool in after.tools}
     for tool in before.tools:
         if (tool.pool, tool.name) not in offered:
@@ -227,10 +235,10 @@ def gateway_service(
     from playhead_gateway.limits import Limits
     from playhead_gateway.server import Address, serve
 
-    settings, ready = deployment.settings, asyncio.Event()
+    settings, ready, ports = deployment.settings, asyncio.Event(), deployment.ports("gateway")
     parts = GatewayParts(
-        log=deployment.store.log,
-        queue=deployment.store.queue,
+        log=ports.log,
+        queue=ports.queue,
         topics=settings.topics,
         codec=deployment.codec,
         telemetry=deployment.telemetry,
@@ -238,7 +246,7 @@ def gateway_service(
         entropy=_entropy,
         limits=Limits(allowed_hosts=door.hosts),
         lease_key=lease_key,
-        archive=deployment.archive,
+        archive=ports.archive,
         authenticate=door.authenticate,
     )
 

@@ -43,7 +43,7 @@ async def dev(reference: str | None, settings: Settings, *, began: float, reload
         async with opening.open_embedded(settings) as store:
             archive = opening.open_archive(settings) or FolderArchive(settings.data / "archive")
             deployment = compose.Deployment(settings, store, redactor, archive)
-            await store.queue.prepare(*settings.topics.fixed)
+            await deployment.ports("gateway").queue.prepare(*settings.topics.fixed)
             addresses: list[str] = []
             key = lease_key_in(settings.data)
             generation = partial(_generation, deployment, key)
@@ -68,10 +68,10 @@ async def _generation(
     deployment: compose.Deployment, key: bytes, app: App, before: App | None
 ) -> AsyncGenerator[Mapping[str, Running], None]:
     """Build what an app takes: its orchestrator, a worker for each pool, the models that it names."""
-    settings, store = deployment.settings, deployment.store
+    settings = deployment.settings
     async with opening.open_models(app.agents, settings) as models:
         pools = compose.pools_of(app.tools)
-        await store.queue.prepare(*compose.pool_topics(settings.topics, pools))
+        await deployment.ports("worker").queue.prepare(*compose.pool_topics(settings.topics, pools))
         services = {
             "orchestrator": compose.orchestrator_service(deployment, app.agents, models, key),
             **compose.worker_services(deployment, app.tools, pools, app.lifespans),

@@ -56,7 +56,8 @@ async def orchestrator(reference: str, settings: Settings, *, wait_seconds: floa
     ):
         deployment = compose.Deployment(settings, store, archive=opening.open_archive(settings))
         pools = compose.pools_of(app.tools)
-        await store.queue.prepare(*settings.topics.fixed, *compose.pool_topics(settings.topics, pools))
+        topics = (*settings.topics.fixed, *compose.pool_topics(settings.topics, pools))
+        await deployment.ports("owner").queue.prepare(*topics)
         services = {"orchestrator": compose.orchestrator_service(deployment, app.agents, models, key)}
         services["models"] = compose.warm_up_service(models, dict(services))
         what = f"orchestrator   agents {'  '.join(agent.name for agent in app.agents)}"
@@ -84,7 +85,8 @@ async def worker(served: Served, settings: Settings, *, wait_seconds: float, beg
         )  # before topics are made for a misspelt pool
         if host is not None:
             services["mcp"] = compose.mcp_service(host, app.tools, services[f"worker {served.mcp_pool}"])
-        await store.queue.prepare(*settings.topics.fixed, *compose.pool_topics(settings.topics, wanted))
+        topics = (*settings.topics.fixed, *compose.pool_topics(settings.topics, wanted))
+        await deployment.ports("worker").queue.prepare(*topics)
         names = "  ".join(tool.name for tool in tools if tool.pool in wanted)
         return await _run(deployment, services, f"worker   pools {'  '.join(sorted(wanted))}   tools {names}", began)
 
@@ -95,7 +97,7 @@ async def gateway(settings: Settings, *, wait_seconds: float, began: float) -> i
     door = door_of(settings, compose.clock, os.environ, local=False)
     async with opening.open_cluster(settings, client="gateway", wait_seconds=wait_seconds) as store:
         deployment = compose.Deployment(settings, store, archive=opening.open_archive(settings))
-        await store.queue.prepare(*settings.topics.fixed)
+        await deployment.ports("gateway").queue.prepare(*settings.topics.fixed)
         store.warm()
         addresses: list[str] = []
         services = {

@@ -90,6 +90,10 @@ class Topics:
         """The name of a session's own topic."""
         return f"{self.prefix}.session.{session}"
 
+    def kind_of(self, name: str) -> str:
+        """Tell which of these a topic is, by the name that it has here: `requests`, or `tools` for any pool's."""
+        return name.removeprefix(f"{self.prefix}.").partition(".")[0]
+
     @property
     def fixed(self) -> tuple[TopicSpec, ...]:
         """The topics that every deployment has, whatever its pools."""

@@ -227,9 +227,9 @@ class Acts:
         parts = self._setting.parts
         try:
             command = run_tool(state, call, key=parts.lease_key, now=parts.clock(), trace=None)
-            parts.reach("owner.dispatching")
+            await parts.reach("owner.dispatching")
             await parts.publish(parts.topics.tools(call.pool).name, call.key or call.call_id, command)
-            parts.reach("owner.dispatched")
+            await parts.reach("owner.dispatched")
         except PlayheadError as error:  # no such pool, or too large for a message
             log.warning("a call cannot be dispatched", session=self._setting.session, call=call.call_id, pool=call.pool)
             await self._tell(GaveUp(call.call_id, f"the call cannot be handed to its pool: {_text(error)}"))
@@ -275,10 +275,10 @@ class Acts:
         parts = self._setting.parts
         try:
             if isinstance(reply, Grant):
-                parts.reach("owner.granting")
+                await parts.reach("owner.granting")
             await parts.publish(parts.topics.control(pool).name, reply.call_id, reply)
             if isinstance(reply, Grant):
-                parts.reach("owner.granted")
+                await parts.reach("owner.granted")
         except PlayheadError as error:  # who asked asks again, and who should stop has been heard
             log.warning("a worker could not be told", call=reply.call_id, pool=pool, error=str(error))
 

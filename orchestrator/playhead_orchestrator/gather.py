@@ -1,6 +1,7 @@
 """From the pieces of a model's message to the whole message. Pure; knows no provider's wire.
 
 Each block has a key of the provider's own (an index, a name). Blocks come out in the order in which they began.
+What a provider sends is not believed: a text is a text and a count a count, or `TypeError` says that it is none.
 """
 
 from __future__ import annotations
@@ -12,10 +13,27 @@ import orjson
 
 from playhead_orchestrator.model import Block, TextSaid, ThinkingSaid, ToolInputSaid
 
-__all__ = ["Gathering"]
+__all__ = ["Gathering", "count_of", "text_of"]
 
-INPUT_HOLDERS = 50
-"""How many levels what holds a tool's input may add: a message, a request, an event."""
+HOLDERS = 50
+"""How many levels what holds a block or a tool's input may add: a message, a request, an event."""
+
+COUNT_MAX = 10**12
+"""More tokens than any message has; the sums of many such still fit into an event."""
+
+
+def text_of(value: object) -> str:
+    """Give what must be a text. Raises `TypeError`."""
+    if not isinstance(value, str):
+        raise TypeError(f"a {type(value).__name__} where a text should be")
+    return value
+
+
+def count_of(value: object) -> int:
+    """Give what must be a number of tokens. Raises `TypeError`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= COUNT_MAX:
+        raise TypeError("no number of tokens where one should be")
+    return int(value)
 
 
 class _Growing:
@@ -57,25 +75,33 @@ class Gathering:
         """Give a block to add to. Raises `KeyError` if it has not begun."""
         return self._blocks[key].block
 
-    def text(self, key: Hashable, text: str) -> TextSaid:
-        """Add a piece of text. Raises `KeyError` if the block has not begun."""
+    def text(self, key: Hashable, text: object) -> TextSaid:
+        """Add a piece of text. Raises `KeyError` if the block has not begun, `TypeError`."""
+        text = text_of(text)
         self._blocks[key].pieces.append(text)
         return TextSaid(text)
 
-    def thinking(self, key: Hashable, text: str) -> ThinkingSaid:
-        """Add a piece of reasoning. Raises `KeyError` if the block has not begun."""
+    def thinking(self, key: Hashable, text: object) -> ThinkingSaid:
+        """Add a piece of reasoning. Raises `KeyError` if the block has not begun, `TypeError`."""
+        text = text_of(text)
         self._blocks[key].pieces.append(text)
         return ThinkingSaid(text)
 
-    def input(self, key: Hashable, json: str) -> ToolInputSaid | None:
-        """Add a piece of a block's JSON input. Raises `KeyError`. `None` for a tool that the provider runs itself."""
-        growing = self._blocks[key]
+    def input(self, key: Hashable, json: object) -> ToolInputSaid | None:
+        """Add a piece of a block's JSON input. `None` for a tool that the provider runs itself.
+
+        Raises `KeyError` if the block has not begun, `TypeError`.
+        """
+        growing, json = self._blocks[key], text_of(json)
         growing.pieces.append(json)
         return ToolInputSaid(growing.place, json) if growing.block.get("type") == "tool_use" else None
 
     def content(self) -> tuple[Block, ...]:
-        """Give the blocks, whole, without the empty ones."""
-        return tuple(block for block in map(_whole, self._blocks.values()) if not _is_empty(block))
+        """Give the blocks, whole, without the empty ones. Raises `TypeError` for what is too deep to be kept."""
+        blocks = tuple(block for block in map(_whole, self._blocks.values()) if not _is_empty(block))
+        # orjson reads deeper than it writes, and this will be written within a message, within a request.
+        orjson.dumps(_nested(blocks))
+        return blocks
 
 
 def _whole(growing: _Growing) -> Block:
@@ -86,7 +112,7 @@ def _whole(growing: _Growing) -> Block:
     elif joined.strip():
         block |= _parsed(joined)
     elif block.get("type") == "tool_use":
-        block.setdefault("input", {})
+        block |= _object(block.get("input", {}))
     return block
 
 
@@ -94,19 +120,25 @@ def _parsed(text: str) -> Block:
     """Parse a tool's input; if it is no JSON object, keep the text and say why."""
     try:
         value = cast("object", orjson.loads(text))
-        # orjson reads deeper than it writes, and this will be written within a message, within a request.
-        orjson.dumps(_nested(value))
-    except orjson.JSONEncodeError:
-        return {"input": text, "invalid": "it nests too deep"}
     except orjson.JSONDecodeError as error:
         return {"input": text, "invalid": str(error)}
+    return _object(value, text)
+
+
+def _object(value: object, text: str | None = None) -> Block:
+    """Give an input; if it is no object, or one that nests too deep, its text and why."""
+    try:
+        orjson.dumps(_nested(value))
+    except orjson.JSONEncodeError:
+        return {"input": text or "", "invalid": "it nests too deep"}
     if not isinstance(value, dict):
+        text = orjson.dumps(value).decode() if text is None else text
         return {"input": text, "invalid": "a tool's input is a JSON object"}
     return {"input": cast("Block", value)}
 
 
 def _nested(value: object) -> object:
-    for _ in range(INPUT_HOLDERS):
+    for _ in range(HOLDERS):
         value = [value]
     return value
 

@@ -209,7 +209,7 @@ class SessionOwner:
     async def _advance(self, acts: Acts, tasks: asyncio.TaskGroup, items: Sequence[Item]) -> None:
         """Answer items: decide, append, and when that is accepted act."""
         reach = self._parts.reach
-        reach("owner.received")
+        await reach("owner.received")
         in_doubt, self._in_doubt = self._in_doubt, False  # whoever doubts while we ask or append asks again
         before = self._state or empty(self._setting.session)
         draft = Draft(self._parts.codec, before, self._head, self._parts.clock())
@@ -225,7 +225,7 @@ class SessionOwner:
             # late. That work has ended may not be said too early.
             publishing = tasks.create_task(self._listing.say(state, listing))
         await self._record(draft, ask=in_doubt or any(item.message is not None for item in items))
-        reach("owner.appended")
+        await reach("owner.appended")
         self._fresh = False
         self._inherited = self._inherited and not takes_over
         self._state = state
@@ -240,9 +240,9 @@ class SessionOwner:
             await self._listing.say(state, listing)
         for message, error in refused:
             await self._set_aside(message, error)
-        reach("owner.acknowledging")
+        await reach("owner.acknowledging")
         self._acknowledge([item.message for item in items if item.message is not None])
-        reach("owner.acknowledged")
+        await reach("owner.acknowledged")
 
     async def _record(self, draft: Draft, *, ask: bool) -> None:
         """Append a draft. If it is empty and we `ask`, make sure instead that nobody has gone on with the session."""

@@ -92,7 +92,7 @@ class Conductor:
         reports.close()
         elapsed = 0 if course.began_at is None else max(self._parts.clock() - course.began_at, 0)
         end = await self._report(reports, outcome, elapsed // 1_000)
-        self._parts.reach("worker.reported")
+        await self._parts.reach("worker.reported")
         if isinstance(outcome, Ended) and outcome.status != "ok":
             call.is_over = True
             if call.late is not None:
@@ -199,7 +199,7 @@ class Conductor:
             call.asked_at.append(time.monotonic())
             call.verdict = asyncio.get_running_loop().create_future()
             await reports.ask(call.claim, len(call.asked_at))
-            self._parts.reach("worker.asked")
+            await self._parts.reach("worker.asked")
             try:
                 async with asyncio.timeout(self._limits.ask_seconds):
                     asked_at = await call.verdict
@@ -211,12 +211,12 @@ class Conductor:
                 raise GivenUp
             # Who was suspended since then may find that the call was given up meanwhile: it is asked for again.
             if time.monotonic() - asked_at <= self._limits.grant_seconds:
-                self._parts.reach("worker.granted")
+                await self._parts.reach("worker.granted")
                 return
 
     async def _say_started(self, reports: CallReports) -> None:
         await reports.started()
-        self._parts.reach("worker.started")
+        await self._parts.reach("worker.started")
 
     async def _note_slowness(self, call: Call) -> None:
         await asyncio.sleep(self._limits.slow_seconds)

@@ -146,9 +146,9 @@ class Execution:
         live = self.live(attempt, seconds or self.tool.timeout_seconds)
         if context is not None:
             arguments[context] = self._context(live, try_number)
-        reach("worker.starting")
+        await reach("worker.starting")
         came = await self.around.tries.run(attempt)
-        reach("worker.ran")
+        await reach("worker.ran")
         if isinstance(came, Failed) and came.status == "timeout" and live.chunks:
             return dataclasses.replace(came, partial=tuple(live.chunks))
         if seconds is not None and attempt.asked.is_set() and isinstance(came, Returned):

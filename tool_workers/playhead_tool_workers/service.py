@@ -259,21 +259,21 @@ class Worker:
         call = self._calls.add(command, message)
         if command.key is not None:
             call.turn = self._turns.join(command.key)
-        self._parts.reach("worker.taken")
         call.task = group.create_task(self._see_through(call, group))
 
     async def _see_through(self, call: Call, group: asyncio.TaskGroup) -> None:
         try:
+            await self._parts.reach("worker.taken")
             end = await self._conductor.conduct(call)
             if end is not None:
                 self._calls.remember(call.command, end)
             self._acknowledge(*call.messages)
-            self._parts.reach("worker.acknowledged")
         finally:
             if call.turn is not None:
                 call.turn.leave()
             self._calls.remove(call)
             self._changed.set()
+        await self._parts.reach("worker.acknowledged")
         for message in call.then:
             if self._grace_ends_at is None:
                 await self._take(message, group)

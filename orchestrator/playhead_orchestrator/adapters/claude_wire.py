@@ -12,8 +12,8 @@ from typing import Any, cast
 import orjson
 from playhead.events import Usage
 
-from playhead_orchestrator.adapters.failures import broken
-from playhead_orchestrator.gather import Gathering
+from playhead_orchestrator.adapters.failures import GARBAGE, broken
+from playhead_orchestrator.gather import Gathering, count_of, text_of
 from playhead_orchestrator.model import Block, Finished, ModelFailed, ModelRequest, Said
 
 __all__ = ["ClaudeStream", "body_of"]
@@ -145,7 +145,9 @@ class ClaudeStream:
                     self._delta(event["index"], event["delta"], said)
                 else:
                     self._event(event, said)
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+                    if self.is_whole:
+                        return  # what follows is read or not as the network cuts it
+        except GARBAGE as error:
             raise broken(f"the provider sent what is no event of a message: {error!r}") from error
 
     def _delta(self, index: int, delta: Mapping[str, Any], said: list[Said]) -> None:
@@ -162,7 +164,7 @@ class ClaudeStream:
                 if delta["thinking"]:
                     said.append(self._gathering.thinking(index, delta["thinking"]))
             case "signature_delta":
-                self._gathering.block(index)["signature"] = delta["signature"]
+                self._gathering.block(index)["signature"] = text_of(delta["signature"])
             case "citations_delta":
                 # A block may begin with `citations: null`.
                 block = self._gathering.block(index)
@@ -194,12 +196,12 @@ class ClaudeStream:
                 if block.get("text"):
                     said.append(self._gathering.text(index, block["text"]))
             case "thinking":
-                signature = {"signature": block["signature"]} if block.get("signature") else {}
+                signature = {"signature": text_of(block["signature"])} if block.get("signature") else {}
                 self._gathering.begin(index, {"type": "thinking", **signature})
                 if block.get("thinking"):
                     said.append(self._gathering.thinking(index, block["thinking"]))
             case "tool_use":
-                begun: Block = {"type": "tool_use", "name": block["name"], "input": block.get("input") or {}}
+                begun: Block = {"type": "tool_use", "name": text_of(block["name"]), "input": block.get("input") or {}}
                 self._gathering.begin(index, begun)
             case _:
                 self._gathering.begin(index, block)
@@ -209,17 +211,23 @@ class ClaudeStream:
         for name in COUNTS:
             count = usage.get(name) if usage else None
             if count is not None:
-                self._counts[name] = count
+                self._counts[name] = count_of(count)
 
     def end(self) -> Finished:
         """Give the message. Raises `ModelFailed` if it is not whole, or was refused."""
         if not self.is_whole:
             raise broken("Anthropic's stream ended before the message was whole")
-        reason = self._stop.get("stop_reason") or "end_turn"
+        try:
+            return self._end()
+        except GARBAGE as error:
+            raise broken(f"the provider sent what is no message: {error!r}") from error
+
+    def _end(self) -> Finished:
+        reason = text_of(self._stop.get("stop_reason") or "end_turn")
         if reason == "refusal":
             details: dict[str, Any] = self._stop.get("stop_details") or {}
-            why = details.get("explanation")
-            raise ModelFailed("refused", why or "the model refused to go on with this conversation", retryable=False)
+            why = text_of(details.get("explanation") or "the model refused to go on with this conversation")
+            raise ModelFailed("refused", why, retryable=False)
         usage = Usage(*(self._counts[name] for name in COUNTS))
         return Finished(self._gathering.content(), usage, reason)
 

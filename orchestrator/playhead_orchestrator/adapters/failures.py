@@ -11,10 +11,13 @@ from email.utils import parsedate_to_datetime
 
 from playhead_orchestrator.model import ModelFailed
 
-__all__ = ["broken", "from_status", "retry_after", "timed_out", "unreachable"]
+__all__ = ["GARBAGE", "broken", "from_status", "retry_after", "timed_out", "unreachable"]
 
 RETRYABLE = {408: "timeout", 409: "unavailable", 429: "rate_limited", 503: "overloaded", 529: "overloaded"}
 REFUSED_KEY = {401, 403}
+
+GARBAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading JSON raises that is not of the form that its provider describes, or no JSON at all."""
 
 
 def from_status(status: int, message: str, headers: Mapping[str, str], now: float) -> ModelFailed:
@@ -38,7 +41,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
             seconds = float(headers.get(name, "")) * unit
             break
     else:
-        with suppress(ValueError):
+        with suppress(ValueError, OverflowError):
             seconds = parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - now
     # A date that has passed says nothing; neither do `nan` and `inf`, which `float` reads.
     return seconds if seconds is not None and 0 <= seconds < float("inf") else None

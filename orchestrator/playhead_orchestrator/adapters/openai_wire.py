@@ -12,8 +12,8 @@ from typing import Any, cast
 import orjson
 from playhead.events import Usage
 
-from playhead_orchestrator.adapters.failures import broken
-from playhead_orchestrator.gather import Gathering
+from playhead_orchestrator.adapters.failures import GARBAGE, broken
+from playhead_orchestrator.gather import Gathering, count_of, text_of
 from playhead_orchestrator.model import Block, Finished, ModelFailed, ModelRequest, Said, ToolOffer
 
 __all__ = ["ChatStream", "body_of", "out_of_quota"]
@@ -160,7 +160,7 @@ class ChatStream:
                     self.is_whole = True
                 elif not self.is_whole:
                     self._chunk(orjson.loads(data), said)
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        except GARBAGE as error:
             raise broken(f"the provider sent what is no chunk of a message: {error!r}") from error
 
     def end(self) -> Finished:
@@ -173,7 +173,10 @@ class ChatStream:
         reason = STOP_REASONS.get(self._reason, self._reason)
         if reason == "end_turn" and self._gathering.uses:
             reason = "tool_use"  # some servers say `stop` all the same
-        return Finished(self._gathering.content(), self._usage, reason)
+        try:
+            return Finished(self._gathering.content(), self._usage, reason)
+        except GARBAGE as error:
+            raise broken(f"the provider sent what is no message: {error!r}") from error
 
     def _chunk(self, chunk: Mapping[str, Any], said: list[Said]) -> None:
         if chunk.get("error"):
@@ -184,7 +187,8 @@ class ChatStream:
         for choice in chunk.get("choices") or ():
             if choice.get("index", 0) == 0:
                 self._delta(choice.get("delta") or {}, said)
-                self._reason = choice.get("finish_reason") or self._reason
+                reason = choice.get("finish_reason")
+                self._reason = text_of(reason) if reason else self._reason
 
     def _delta(self, delta: Mapping[str, Any], said: list[Said]) -> None:
         text = delta.get("content")
@@ -202,7 +206,7 @@ class ChatStream:
                 said.append(self._gathering.thinking("thinking", thought))
                 break
         if delta.get("refusal"):
-            self._refusal.append(delta["refusal"])
+            self._refusal.append(text_of(delta["refusal"]))
 
     def _call(self, call: Mapping[str, Any], said: list[Said]) -> None:
         index, identity = call.get("index") or 0, call.get("id") or ""
@@ -212,7 +216,7 @@ class ChatStream:
         key = (index, self._ids[index])
         function: Mapping[str, Any] = call.get("function") or {}
         if function.get("name"):
-            self._gathering.block(key)["name"] = function["name"]
+            self._gathering.block(key)["name"] = text_of(function["name"])
         if function.get("arguments"):
             piece = self._gathering.input(key, function["arguments"])
             if piece is not None:
@@ -222,8 +226,9 @@ class ChatStream:
 def _usage(usage: Mapping[str, Any]) -> Usage:
     """Translate the counts. OpenAI counts cached tokens among those of the prompt; here they are counted apart."""
     details: Mapping[str, Any] = usage.get("prompt_tokens_details") or {}
-    cached: int = details.get("cached_tokens") or 0
-    return Usage((usage.get("prompt_tokens") or 0) - cached, usage.get("completion_tokens") or 0, cached)
+    cached = count_of(details.get("cached_tokens") or 0)
+    prompt = count_of(usage.get("prompt_tokens") or 0)
+    return Usage(max(0, prompt - cached), count_of(usage.get("completion_tokens") or 0), cached)
 
 
 def out_of_quota(error: object) -> bool:

@@ -20,14 +20,21 @@ class SseLines:
     """Splits a stream into the data of its events, as they become whole."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []
+        self._rest_bytes = 0
         self._data: list[bytes] = []
         self._held = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take what came and give the data of the events that it ends. Raises `EventTooLong`."""
-        lines = (self._rest + chunk).split(b"\n") if self._rest else chunk.split(b"\n")
-        self._rest = lines.pop()
+        if self._rest:
+            self._rest.append(chunk)
+            if b"\n" not in chunk:  # joined once, at its end: a long line may come in very many pieces
+                return self._bounded(len(chunk), [])
+            chunk = b"".join(self._rest)
+        lines = chunk.split(b"\n")
+        rest = lines.pop()
+        self._rest, self._rest_bytes = [rest] if rest else [], 0
         events: list[bytes] = []
         for line in lines:
             if line.startswith(b"data:"):
@@ -35,13 +42,17 @@ class SseLines:
                 self._held += len(line)
             elif self._data and (not line or line == b"\r"):
                 events.append(self._event())
-        if len(self._rest) + self._held > EVENT_BYTES_MAX:
-            raise EventTooLong
-        return events
+        return self._bounded(len(rest), events)
 
     def end(self) -> list[bytes]:
         """Give the event that the stream's end cut off from its blank line, if there is one: some servers forget it."""
         return self.feed(b"\n\n")
+
+    def _bounded(self, more: int, events: list[bytes]) -> list[bytes]:
+        self._rest_bytes += more
+        if self._rest_bytes + self._held > EVENT_BYTES_MAX:
+            raise EventTooLong
+        return events
 
     def _event(self) -> bytes:
         data, self._data, self._held = self._data, [], 0
