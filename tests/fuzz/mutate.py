@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from random import Random
 from typing import Any, cast
 
@@ -162,7 +163,7 @@ def _changed(chance: Random, value: object, others: Sequence[bytes]) -> object:
             places += [(items, at) for at in range(len(items))]
             waiting += items
     if not places or chance.random() < 0.02:
-        return chance.choice(NASTY_VALUES)
+        return _nasty(chance)
     holder, key = chance.choice(places)
     match chance.randrange(8):
         case 0:
@@ -176,10 +177,14 @@ def _changed(chance: Random, value: object, others: Sequence[bytes]) -> object:
             holder[key] = json.loads(json.dumps(other[place]))  # a copy: nothing holds itself
         case 3 if others:
             found = _document(chance, chance.choice(others))
-            holder[key] = chance.choice(NASTY_VALUES) if found is None else found[2]
+            holder[key] = _nasty(chance) if found is None else found[2]
         case _:
-            holder[key] = chance.choice(NASTY_VALUES)
+            holder[key] = _nasty(chance)
     return value
+
+
+def _nasty(chance: Random) -> object:
+    return deepcopy(chance.choice(NASTY_VALUES))
 
 
 def _written(chance: Random, value: object) -> bytes:
