@@ -112,6 +112,8 @@ def goes_on(state: Session, head: Head, inputs: Sequence[Spoke | Answered | Brok
     messages = messages_of(again)
     orjson.dumps(claude_wire.body_of(ModelRequest("m", "", messages)))
     orjson.dumps(openai_wire.body_of(ModelRequest("m", "", messages), "max_tokens"))
+    uses = [block for one in messages for block in one["content"] if block["type"] == "tool_use"]
+    assert all(isinstance(use["input"], dict) for use in uses), "no provider takes such a conversation again"
     for call in again.open_calls:
         CODEC.command(CODEC.encode(run_tool(again, call, key=b"k" * 32, now=NOW, trace=None)))
     return again

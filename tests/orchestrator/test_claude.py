@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from playhead.events import Usage
 from playhead_orchestrator.adapters.claude import ClaudeModel
 from playhead_orchestrator.adapters.claude_wire import ClaudeStream, body_of
-from playhead_orchestrator.adapters.sse_lines import EVENT_BYTES_MAX, EventTooLong, SseLines
+from playhead_orchestrator.adapters.sse_lines import EVENT_BYTES_MAX, SseLines, TooLong
 from playhead_orchestrator.model import (
     Finished,
     ModelRequest,
@@ -344,7 +344,7 @@ async def test_a_tool_input_that_is_no_object_is_kept_with_why(broken: str):
 
 def test_an_event_without_an_end_is_given_up():
     lines = SseLines()
-    with pytest.raises(EventTooLong):
+    with pytest.raises(TooLong):
         for _ in range(EVENT_BYTES_MAX // (1 << 20) + 1):
             lines.feed(b"data: " + b"x" * (1 << 20) + b"\n")
 

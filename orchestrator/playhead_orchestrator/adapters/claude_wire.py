@@ -166,9 +166,10 @@ class ClaudeStream:
             case "signature_delta":
                 self._gathering.block(index)["signature"] = text_of(delta["signature"])
             case "citations_delta":
-                # A block may begin with `citations: null`.
                 block = self._gathering.block(index)
-                block["citations"] = [*(block.get("citations") or ()), delta["citation"]]
+                citations: list[Any] = block.get("citations") or []  # a block may begin with null
+                citations.append(delta["citation"])
+                block["citations"] = citations
             case _:
                 pass
 

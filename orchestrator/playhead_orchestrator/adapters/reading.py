@@ -11,7 +11,7 @@ from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from playhead_orchestrator.adapters.failures import broken, timed_out
-from playhead_orchestrator.adapters.sse_lines import EventTooLong, SseLines
+from playhead_orchestrator.adapters.sse_lines import SseLines, TooLong
 from playhead_orchestrator.model import Finished, ModelFailed, Said
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ __all__ = ["Wire", "read_message", "reason"]
 END_SECONDS = 0.05
 """How long the end of a body is waited for once its message is whole. A body that was read to its end leaves a
 connection that the next step can use, without another TLS handshake; it nearly always comes with the last event."""
-
 
 class Wire(Protocol):
     """The events of one message, in a provider's own form."""
@@ -68,8 +67,8 @@ async def read_message(response: Response, wire: Wire, provider: str) -> AsyncGe
             finally:
                 # After the message was handed on: nobody waits for this but the connection's next user.
                 await _read_to_end(chunks)
-    except EventTooLong as error:
-        raise broken(f"{provider} sent an event without an end") from error
+    except TooLong as error:
+        raise broken(f"{provider} sent {error} without an end") from error
     except TimeoutException as error:
         raise timed_out(f"{provider} was silent for too long while it answered: {reason(error)}") from error
     except HTTPError as error:

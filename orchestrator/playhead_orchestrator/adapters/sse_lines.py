@@ -6,14 +6,17 @@ specification (WHATWG HTML 9.2.6) also allows, is sent by no provider, and readi
 
 from __future__ import annotations
 
-__all__ = ["EVENT_BYTES_MAX", "EventTooLong", "SseLines"]
+__all__ = ["BODY_BYTES_MAX", "EVENT_BYTES_MAX", "SseLines", "TooLong"]
 
 EVENT_BYTES_MAX = 16 * 1024 * 1024
 """The most bytes of one event that are held while its end has not come."""
 
+BODY_BYTES_MAX = 256 * 1024 * 1024
+"""The longest stream that is read on. Said in pieces, a message that a record can hold takes less than half of it."""
 
-class EventTooLong(Exception):
-    """An event does not end within `EVENT_BYTES_MAX`."""
+
+class TooLong(Exception):
+    """What has no end: an event within `EVENT_BYTES_MAX`, or a message within `BODY_BYTES_MAX`."""
 
 
 class SseLines:
@@ -24,9 +27,13 @@ class SseLines:
         self._rest_bytes = 0
         self._data: list[bytes] = []
         self._held = 0
+        self._length = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Take what came and give the data of the events that it ends. Raises `EventTooLong`."""
+        """Take what came and give the data of the events that it ends. Raises `TooLong`."""
+        self._length += len(chunk)
+        if self._length > BODY_BYTES_MAX:
+            raise TooLong("a message")
         if self._rest:
             self._rest.append(chunk)
             if b"\n" not in chunk:  # joined once, at its end: a long line may come in very many pieces
@@ -51,7 +58,7 @@ class SseLines:
     def _bounded(self, more: int, events: list[bytes]) -> list[bytes]:
         self._rest_bytes += more
         if self._rest_bytes + self._held > EVENT_BYTES_MAX:
-            raise EventTooLong
+            raise TooLong("an event")
         return events
 
     def _event(self) -> bytes:
