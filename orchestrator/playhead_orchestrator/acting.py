@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from math import inf
 from typing import assert_never
 
 from playhead.accept import Head
@@ -165,10 +166,10 @@ class Acts:
         match effect:
             case CallModel():
                 return self._call_model(effect, state)
-            case WaitForRetry(run_id, step, attempt, until):
-                return self._wait(until, RetryDue(run_id, step, attempt))
-            case WatchTime(run_id, until):
-                return self._wait(until, OutOfTime(run_id))
+            case WaitForRetry(run_id, step, attempt, until, longest):
+                return self._wait(until, RetryDue(run_id, step, attempt), longest)
+            case WatchTime(run_id, until, longest):
+                return self._wait(until, OutOfTime(run_id), longest)
             case Dispatch(call):
                 return self._dispatch(call, state)
             case WatchCall(call):
@@ -181,10 +182,13 @@ class Acts:
             case _:
                 assert_never(effect)
 
-    async def _wait(self, until: int, given: Input) -> None:
+    async def _wait(self, until: int, given: Input, longest: float = inf) -> None:
+        """Wait until a time, in microseconds, but no longer than `longest` by the loop's clock, which nobody sets."""
+        loop, clock = asyncio.get_running_loop(), self._setting.parts.clock
+        ends_at = loop.time() + longest / 1_000_000
         # More than once: the clock may be set, and over hours it does not run as the loop's does.
-        while (left := until - self._setting.parts.clock()) > 0:  # noqa: ASYNC110 - nobody tells the time
-            await asyncio.sleep(left / 1_000_000)
+        while (left := min((until - clock()) / 1_000_000, ends_at - loop.time())) > 0:  # noqa: ASYNC110 - nobody tells the time
+            await asyncio.sleep(left)
         await self._tell(given)
 
     async def _call_model(self, effect: CallModel, state: Session) -> None:
@@ -295,9 +299,9 @@ def _key(effect: Effect) -> Key:
     match effect:
         case CallModel(run_id, step, attempt):
             return ("model", run_id, step, attempt)
-        case WaitForRetry(run_id, step, attempt, _):
+        case WaitForRetry(run_id, step, attempt):
             return ("retry", run_id, step, attempt)
-        case WatchTime(run_id, _):
+        case WatchTime(run_id):
             return ("time", run_id)
         case Dispatch(call):
             return ("call", call.call_id, call.deliveries, call.question, call.answer)

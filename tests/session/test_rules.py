@@ -85,7 +85,7 @@ def test_a_session_begins_with_its_agent_its_owner_and_at_once_its_first_run():
     assert second == OwnerChanged(1, OWNER)
     assert pending(driven.session) == (
         CallModel(say("hi").run_id, 1, 1),
-        WatchTime(say("hi").run_id, driven.now + 3600 * SECOND),
+        WatchTime(say("hi").run_id, driven.now + 3600 * SECOND, 3600 * SECOND),
     )
 
 
@@ -402,9 +402,10 @@ def test_a_passing_failure_is_an_event_and_is_tried_again_later():
     assert isinstance(failed, ModelCallFailed)
     assert failed.retry_in_ms is not None and 250 <= failed.retry_in_ms <= 500
     run = driven.run
-    assert run.phase == BackingOff(driven.now + failed.retry_in_ms * 1000)
+    longest = failed.retry_in_ms * 1000
+    assert run.phase == BackingOff(driven.now + longest, longest)
     waits = pending(driven.session)[0]
-    assert waits == WaitForRetry(run.run_id, 1, 1, driven.now + failed.retry_in_ms * 1000)
+    assert waits == WaitForRetry(run.run_id, 1, 1, driven.now + longest, longest)
     (again,) = driven.give(RetryDue(run.run_id, 1, 1))
     assert isinstance(again, ModelCallStarted)
     assert (again.step, again.attempt) == (1, 2)
@@ -585,7 +586,7 @@ def test_the_wall_time_of_a_run_counts_from_its_start_and_ends_what_it_is_doing(
     until = driven.now + 60 * SECOND
     driven.answer(calls=["slow"])
     driven.give(TakeOver("owner-2"))
-    assert WatchTime(driven.run.run_id, until) in pending(driven.session)
+    assert WatchTime(driven.run.run_id, until, 60 * SECOND) in pending(driven.session)
     events = driven.give(OutOfTime(driven.run.run_id))
     assert kinds(events) == ["ToolResult", "RunFailed", "RunStarted", "ModelCallStarted"]
     assert code_of(driven) == "budget_wall_time"

@@ -194,8 +194,9 @@ def _model_call(
             run = replace(run, step=event.step, attempt=event.attempt, phase=Calling(), failures=failures)
             return replace(session, run=run)
         case ModelCallFailed():
-            until = at + (event.retry_in_ms or 0) * 1000
-            return replace(session, run=replace(run, phase=BackingOff(until), failures=run.failures + 1))
+            longest = (event.retry_in_ms or 0) * 1000
+            phase = BackingOff(at + longest, longest)
+            return replace(session, run=replace(run, phase=phase, failures=run.failures + 1))
         case ModelCallAbandoned():
             return replace(session, run=replace(run, phase=BackingOff(at)))
         case ModelCallCompleted():

@@ -40,12 +40,13 @@ class CallModel:
 
 @dataclass(frozen=True, slots=True)
 class WaitForRetry:
-    """Wait until `until` (microseconds since the epoch), then start the next attempt."""
+    """Wait until `until` (microseconds since the epoch), no longer than `longest`, then start the next attempt."""
 
     run_id: RunId
     step: int
     attempt: int
     until: int
+    longest: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +81,11 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class WatchTime:
-    """End the run if it is still going at `until` (microseconds since the epoch)."""
+    """End the run if it is still going at `until` (microseconds since the epoch), or after `longest` of watching."""
 
     run_id: RunId
     until: int
+    longest: int
 
 
 Effect = CallModel | WaitForRetry | Dispatch | WatchCall | AwaitResult | GiveUp | WatchTime
@@ -98,8 +100,8 @@ def pending(session: Session) -> tuple[Effect, ...]:
     match run.phase:
         case Calling():
             effects.append(CallModel(run.run_id, run.step, run.attempt))
-        case BackingOff(until):
-            effects.append(WaitForRetry(run.run_id, run.step, run.attempt, until))
+        case BackingOff(until, longest):
+            effects.append(WaitForRetry(run.run_id, run.step, run.attempt, until, longest))
         case RunningTools():
             effects.extend(
                 effect
@@ -109,7 +111,8 @@ def pending(session: Session) -> tuple[Effect, ...]:
         case _:
             assert_never(run.phase)
     if session.budget.wall_seconds is not None:
-        effects.append(WatchTime(run.run_id, run.started_at + session.budget.wall_seconds * 1_000_000))
+        longest = session.budget.wall_seconds * 1_000_000
+        effects.append(WatchTime(run.run_id, run.started_at + longest, longest))
     return tuple(effects)
 
 

@@ -103,9 +103,14 @@ class Calling:
 
 @dataclass(frozen=True, slots=True)
 class BackingOff:
-    """An attempt failed; the next one is due at `until` (microseconds since the epoch)."""
+    """An attempt failed; the next one is due at `until` (microseconds since the epoch), at the latest after `longest`.
+
+    The clock that `until` was read from may have been wrong, or another's: nobody waits longer than was meant.
+    """
 
     until: int
+    longest: int = 0
+    """Microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
