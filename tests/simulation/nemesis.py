@@ -1,0 +1,149 @@
+"""What goes wrong in a simulation, chosen by its seed: which kinds at all, how often, and when.
+
+Each seed draws some kinds of fault and leaves the others out (swarm testing): a run in which everything fails at once
+gets nowhere, and finds little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+
+from tests.simulation.world import Node, World
+
+__all__ = ["KINDS", "Nemesis"]
+
+KINDS = (
+    "kill",
+    "power_cut",
+    "pause",
+    "restart",
+    "lost",
+    "late",
+    "unanswered",
+    "twice",
+    "slow",
+    "rebalance",
+    "cut",
+    "slow_viewer",
+    "clock_jump",
+    "model_broken",
+    "model_stalled",
+    "model_429",
+    "tool_hung",
+    "tool_failed",
+)
+EVENT_SECONDS = 0.8
+"""How long it is between two faults, on average."""
+
+
+@dataclass
+class Nemesis:
+    """Chooses and does. `kinds` are those of this run."""
+
+    world: World
+    kinds: frozenset[str]
+
+    def prepare(self) -> None:
+        """Set how likely it is that calls, models and tools fail."""
+        odds, moods, chance = self.world.odds, self.world.moods, self.world.chance
+
+        def share(kind: str, most: float) -> float:
+            return chance.random() * most if kind in self.kinds else 0.0
+
+        odds.lost, odds.late = share("lost", 0.06), share("late", 0.06)
+        odds.unanswered, odds.twice = share("unanswered", 0.06), share("twice", 0.10)
+        odds.slow = share("slow", 0.05)
+        moods.broken, moods.stalled = share("model_broken", 0.4), share("model_stalled", 0.2)
+        moods.refused = share("model_429", 0.4)
+        moods.hung, moods.failed = share("tool_hung", 0.2), share("tool_failed", 0.4)
+
+    async def stir(self, seconds: float) -> None:
+        """Do harm for a time; then let nothing go wrong any more."""
+        world, chance = self.world, self.world.chance
+        acts = [kind for kind in KINDS if kind in self.kinds and hasattr(self, f"_{kind}")]
+        until = world.loop.time() + seconds
+        while world.loop.time() < until:
+            await asyncio.sleep(chance.expovariate(1 / EVENT_SECONDS))
+            if acts:
+                getattr(self, f"_{chance.choice(acts)}")()
+        self.heal()
+
+    def heal(self) -> None:
+        """Let everything work again."""
+        world = self.world
+        world.odds.clear()
+        world.moods.clear()
+        for viewer in world.viewers:
+            viewer.slowness = 0.0
+        for node in world.nodes:
+            if not node.is_up:
+                node.start()
+            elif node.process is not None:
+                node.process.paused_until = 0.0
+        world.history.note("nemesis", "healed")
+
+    def _note(self, kind: str, target: str, **fields: object) -> None:
+        self.world.counts[kind] += 1
+        self.world.history.note("nemesis", "fault", kind=kind, target=target, **fields)
+
+    def _any(self) -> Node | None:
+        up = [node for node in self.world.nodes if node.is_up]
+        return self.world.chance.choice(up) if up else None
+
+    def _kill(self, *, silently: bool = False) -> None:
+        node, chance = self._any(), self.world.chance
+        if node is None:
+            return
+        self._note("power_cut" if silently else "kill", node.name)
+        node.kill(silently=silently)
+        self._later(0.05 + chance.random() ** 3 * 8, node)
+
+    def _power_cut(self) -> None:
+        self._kill(silently=True)
+
+    def _later(self, seconds: float, node: Node) -> None:
+        self.world.loop.call_later(seconds, partial(self._start, node))
+
+    def _start(self, node: Node) -> None:
+        if not node.is_up and not self.world.is_over:
+            node.start()
+
+    def _pause(self) -> None:
+        node, chance = self._any(), self.world.chance
+        if node is not None and node.process is not None:
+            seconds = 0.05 + chance.random() ** 3 * 20
+            self._note("pause", node.name, seconds=seconds)
+            self.world.loop.pause(node.process, seconds)
+
+    def _restart(self) -> None:
+        node = self._any()
+        if node is not None and node.stop is not None:
+            self._note("restart", node.name)
+            node.stop.set()
+
+    def _rebalance(self) -> None:
+        groups = list(self.world.queue.groups.items())
+        if groups:
+            name, group = self.world.chance.choice(groups)
+            self._note("rebalance", name)
+            group.rebalance()
+
+    def _cut(self) -> None:
+        connections = list(self.world.web.open)
+        if connections:
+            self._note("cut", "connection")
+            self.world.chance.choice(connections).reset()
+
+    def _slow_viewer(self) -> None:
+        if self.world.viewers:
+            viewer, chance = self.world.chance.choice(self.world.viewers), self.world.chance
+            self._note("slow_viewer", viewer.name)
+            viewer.slowness = chance.random() ** 2 * 2.0
+
+    def _clock_jump(self) -> None:
+        node, chance = self._any(), self.world.chance
+        if node is not None:
+            self._note("clock_jump", node.name)
+            node.clock_skew += int((chance.random() - 0.5) * 2e6 * 10 ** (chance.random() * 5))

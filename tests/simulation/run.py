@@ -1,0 +1,151 @@
+"""One simulation: from a seed to what was found wrong, what was done, and the history of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from tests.history.check import check
+from tests.history.lines import Line
+from tests.simulation.loop import Livelock
+from tests.simulation.nemesis import KINDS, Nemesis
+from tests.simulation.web import Broken, Request, json_of
+from tests.simulation.world import Size, World, patched
+
+__all__ = ["Outcome", "simulate"]
+
+CALM_SECONDS = 300.0
+"""How long everything may take to come to its end once nothing goes wrong any more."""
+QUIET_SECONDS = 12.0
+"""How long nothing may have been said for a run to be over: a late result may come until then."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a seed. `digest` names the whole run: the same seed has the same."""
+
+    seed: int
+    violations: list[tuple[str, str]]
+    faults: Counter[str]
+    checked: Counter[str]
+    recovery_seconds: list[float]
+    events: int
+    runs: int
+    steps: int
+    virtual_seconds: float
+    digest: str
+    lines: list[Line] = field(default_factory=list[Line], repr=False)
+
+
+def simulate(seed: int, *, without: frozenset[str] = frozenset(), prepare: Callable[[World], None] | None = None) -> Outcome:
+    """Run a seed; `without` leaves kinds of fault out, `prepare` changes the world before it begins."""
+    chance = random.Random(seed * 7919 + 13)
+    size = Size(
+        orchestrators=chance.choice((1, 2, 2)),
+        workers=chance.choice((("alpha", "beta"), ("alpha", "alpha", "beta"), ("alpha", "beta", "beta"))),
+        gateways=chance.choice((1, 2, 2)),
+        sessions=chance.choice((1, 1, 2, 3)),
+        viewers=chance.choice((1, 2, 3, 5)),
+        messages=chance.choice((1, 2, 3)),
+        partitions=chance.choice((1, 2, 4)),
+    )
+    kinds = frozenset(kind for kind in KINDS if chance.random() < 0.4)
+    if chance.random() < 0.05:
+        kinds = frozenset(KINDS)
+    world = World(seed, size, burst=chance.choice((1.0, 3.0, 20.0)), hop_seconds=chance.choice((0.0005, 0.003, 0.02)))
+    nemesis = Nemesis(world, kinds - without)
+    if prepare is not None:
+        prepare(world)
+    violations: list[tuple[str, str]] = []
+    with patched(world):
+        try:
+            world.loop.run(_story(world, nemesis, chance))
+        except Livelock as stuck:
+            violations.append(("LV1", str(stuck)))
+    report = check(world.history.lines)
+    violations += report.violations
+    violations += [("bug", fault) for fault in world.loop.faults]
+    lines = world.history.lines
+    return Outcome(
+        seed=seed,
+        violations=violations,
+        faults=world.counts + world.network.counts,
+        checked=report.checked,
+        recovery_seconds=report.recovery_seconds,
+        events=sum(len(log.accepted) for log in world.log.sessions.values()),
+        runs=sum(len(known.runs) for known in world.known),
+        steps=world.loop.steps,
+        virtual_seconds=world.loop.time() - 1_000.0,
+        digest=sha256(orjson.dumps(lines)).hexdigest()[:16],
+        lines=lines,
+    )
+
+
+async def _story(world: World, nemesis: Nemesis, chance: random.Random) -> None:
+    for node in world.nodes:
+        node.start()
+    world.begin_users(pause=chance.choice((0.2, 3.0)), cancels=chance.choice((0.0, 0.5)), closes=chance.choice((0.0, 0.3)))
+    nemesis.prepare()
+    await nemesis.stir(chance.choice((2.0, 8.0, 20.0)))
+    try:
+        async with asyncio.timeout(CALM_SECONDS):
+            for known in world.known:
+                await known.done.wait()
+            await _settle(world)
+    except TimeoutError:
+        pass  # the checker says what has not come to its end
+    await _read_all(world)
+    world.is_over = True
+
+
+async def _settle(world: World) -> None:
+    """Wait until nothing more is said, and all who watch have seen all."""
+    quiet, stored = 0.0, -1
+    while quiet < QUIET_SECONDS:
+        await asyncio.sleep(1.0)
+        now = sum(len(log.physical) for log in world.log.sessions.values())
+        is_seen = all(viewer.seen == len(world.log.sessions[viewer.known.session].accepted) for viewer in world.viewers)
+        quiet = quiet + 1.0 if is_seen and now == stored else 0.0
+        stored = now
+
+
+async def _read_all(world: World) -> None:
+    """Read every session once more, from its start."""
+    for known in world.known:
+        if not known.session:
+            continue
+        stored = world.log.sessions[known.session]
+        events: list[tuple[str, Any]] = []
+        after = "0"
+        while True:
+            page = await _get(world, f"/v1/sessions/{known.session}/events", f"after={after}&limit=500")
+            events += [(f"{event['seq']}-{stored.accepted[event['seq'] - 1].cursor.tag}", event) for event in page["events"]]
+            if not page["events"] or page["events"][-1]["seq"] >= page["last_seq"]:
+                break
+            after = page["next_after"]
+        state = await _get(world, f"/v1/sessions/{known.session}", "")
+        records = [b64encode(record.value).decode() for record in stored.accepted]
+        world.history.note("reader", "log", session=known.session, events=events, state=state, records=records)
+
+
+async def _get(world: World, path: str, query: str) -> dict[str, Any]:
+    for _ in range(100):
+        for name in list(world.web.servers):
+            try:
+                async with asyncio.timeout(10):
+                    connection = world.web.connect(world.loop.outside, name, Request("GET", path, query))
+                    body = await connection.body()
+                if connection.status == 200:
+                    return json_of(body)
+            except (Broken, TimeoutError):
+                pass
+        await asyncio.sleep(0.5)
+    raise Livelock(f"nobody answers GET {path}")
