@@ -107,5 +107,12 @@ class Speech:
             # An input that was not said in pieces at all came whole: not every provider streams them.
             pieces = said.get(("tool_input_delta", block.get("id", "")))
             if block["type"] == "tool_use" and pieces is not None:
-                is_same = block["input"] == json.loads(pieces)
+                is_same = block["input"] == _input_of(pieces)
                 self.judge.holds("O3", is_same, f"the input of {block['id']} is what was said in pieces")
+
+
+def _input_of(pieces: str) -> object:
+    try:
+        return json.loads(pieces)
+    except ValueError:
+        return {"invalid": pieces}  # what is no JSON is kept as the text that it is

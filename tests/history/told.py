@@ -131,11 +131,11 @@ def told(lines: Iterable[Line], report: Report) -> Told:
     found = Told()
     for place, line in enumerate(lines):
         report.lines += 1
-        if line.get("op") == TORN:
-            report.object(MALFORMED, f"line {line.get('number')} of the history is torn: {line.get('text')!r}")
-            continue
         with report.reading(f"line {place} of the history, {str(line)[:120]},"):
-            found.take(place, line)
+            if line["op"] == TORN:
+                report.object(MALFORMED, f"line {line['number']} of the history is torn: {line['text']!r}")
+            else:
+                found.take(place, line)
     return found
 
 
