@@ -98,6 +98,8 @@ def open_file(path: Path) -> Connection:
 def connect(path: Path) -> Connection:
     """Open one more connection to a file that `open_file` has opened, for reading and checkpoints."""
     connection = _connect(path)
+    # A checkpoint syncs the database as its own connection says, and SQLite may have been compiled to say less.
+    connection.execute("PRAGMA synchronous = full")
     connection.execute("PRAGMA query_only = 1")
     return connection
 
@@ -140,6 +142,7 @@ def _claim(connection: Connection, path: Path) -> None:
 
 def _set_up(connection: Connection, path: Path) -> None:
     connection.execute("PRAGMA secure_delete = 1")
+    connection.execute("PRAGMA synchronous = full")
     connection.execute("BEGIN IMMEDIATE")
     application = int(connection.execute("PRAGMA application_id").fetchone()[0])
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
@@ -155,11 +158,15 @@ def _set_up(connection: Connection, path: Path) -> None:
         raise Misconfigured(
             f"{path} has format {version} and this version of Playhead knows {FORMAT}: upgrade Playhead"
         )
+    else:
+        # The last process may have been killed when it had written a commit and not synced it. SQLite shows that to
+        # whoever opens the file next. This writes nothing new, but its commit syncs all that is there, before anybody
+        # reads it or is told, having asked for the same again, that it is kept.
+        connection.execute(f"PRAGMA user_version = {version}")
     for statement in TABLES_SINCE:
         connection.execute(statement)
     connection.execute("COMMIT")
     connection.execute("PRAGMA journal_mode = wal")
-    connection.execute("PRAGMA synchronous = full")
     # Checkpoints are the writer's: on its own terms, off the path of an append.
     connection.execute("PRAGMA wal_autocheckpoint = 0")
 

@@ -16,7 +16,7 @@ from playhead.adapters.sqlite.messages import Offsets
 from playhead.adapters.sqlite.queue import SqliteQueue
 from playhead.adapters.sqlite.reader import Reader
 from playhead.adapters.sqlite.records import Heads, half_deleted
-from playhead.adapters.sqlite.writer import SLOW_COMMIT_SECONDS, Writer
+from playhead.adapters.sqlite.writer import CHECKPOINT_FRAMES, SLOW_COMMIT_SECONDS, Pace, Writer
 from playhead.errors import Unavailable
 from playhead.telemetry import logger
 
@@ -35,7 +35,7 @@ _log = logger("playhead.adapters.sqlite")
 class _Settings:
     clock: Callable[[], float]
     handover_grace_seconds: float
-    slow_commit_seconds: float
+    pace: Pace
 
 
 class SqliteStore:
@@ -50,7 +50,7 @@ class SqliteStore:
             offsets.forget()
 
         self._loop = asyncio.get_running_loop()
-        self._writer = Writer(writing, side, settings.slow_commit_seconds, forget=forget, foreign=self._doubt)
+        self._writer = Writer(writing, side, settings.pace, forget=forget, foreign=self._doubt)
         self._reader = Reader(reading)
         self._durability = durability(writing)
         self.log = SqliteSessionLog(self._writer, self._reader, heads)
@@ -119,18 +119,21 @@ async def open_sqlite(
     clock: Callable[[], float] = time.time,
     handover_grace_seconds: float = HANDOVER_GRACE_SECONDS,
     slow_commit_seconds: float = SLOW_COMMIT_SECONDS,
+    checkpoint_frames: int = CHECKPOINT_FRAMES,
 ) -> AsyncGenerator[SqliteStore, None]:
     """Open a database file, made if it is not there. Several processes may have it open.
 
     `clock` gives seconds since the epoch, for the age of messages. Once commits take `slow_commit_seconds` on average
-    they are made in a thread; with a negative number, all of them. Raises `Misconfigured` for a file that is not ours
-    or is newer than this version, and `Unavailable` while another process keeps it locked.
+    they are made in a thread; with a negative number, all of them. After about `checkpoint_frames` pages the
+    write-ahead log is moved into the database. Raises `Misconfigured` for a file that is not ours or is newer than this
+    version, and `Unavailable` while another process keeps it locked.
     """
     connections: list[Connection] = []
     try:
         connections.append(await asyncio.to_thread(open_file, path))
         connections.extend([await asyncio.to_thread(connect, path) for _ in range(2)])
-        store = SqliteStore(connections, _Settings(clock, handover_grace_seconds, slow_commit_seconds))
+        pace = Pace(slow_commit_seconds, checkpoint_frames)
+        store = SqliteStore(connections, _Settings(clock, handover_grace_seconds, pace))
         tending = asyncio.create_task(store.tend(), name="playhead-sqlite-tend")
         try:
             yield store

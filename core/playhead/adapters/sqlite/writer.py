@@ -20,7 +20,7 @@ from playhead.adapters.sqlite.database import Connection, data_version
 from playhead.errors import PlayheadError, Unavailable
 from playhead.telemetry import logger
 
-__all__ = ["SLOW_COMMIT_SECONDS", "Change", "Writer"]
+__all__ = ["CHECKPOINT_FRAMES", "SLOW_COMMIT_SECONDS", "Change", "Pace", "Writer"]
 
 TRANSACTION_CHANGES_MAX = 512
 """The most changes in one transaction."""
@@ -52,6 +52,14 @@ T_co = TypeVar("T_co", covariant=True)
 R = TypeVar("R")
 
 _log = logger("playhead.adapters.sqlite")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """From when on a writer uses a thread, and how often it moves the write-ahead log."""
+
+    slow_commit_seconds: float
+    checkpoint_frames: int
 
 
 class Change(Protocol[T_co]):
@@ -98,7 +106,7 @@ class Writer:
         self,
         connection: Connection,
         side: Connection,
-        slow_commit_seconds: float,
+        pace: Pace,
         *,
         forget: Callable[[], None],
         foreign: Callable[[], None],
@@ -107,7 +115,7 @@ class Writer:
         self.changes = 0
         self._connection = connection
         self._side = side
-        self._slow_commit_seconds = slow_commit_seconds
+        self._pace = pace
         self._forget = forget
         self._foreign = foreign
         self._seen = data_version(connection)
@@ -157,7 +165,7 @@ class Writer:
         if not batch:
             return
         changes = [waiting.change for waiting in batch]
-        if self._average_seconds > self._slow_commit_seconds:
+        if self._average_seconds > self._pace.slow_commit_seconds:
             self._in_thread = self._loop.run_in_executor(self._thread, self._transact, changes)
             self._in_thread.add_done_callback(lambda done: self._finished(batch, done))
             return
@@ -235,7 +243,7 @@ class Writer:
                 waiting.future.set_result(result)
         if outcome.foreign:
             self._foreign()
-        if self._frames >= CHECKPOINT_FRAMES and self._checkpoint is None and not self._closed:
+        if self._frames >= self._pace.checkpoint_frames and self._checkpoint is None and not self._closed:
             self._checkpoint = self._loop.run_in_executor(self._checkpointer, _checkpoint, self._side)
             self._checkpoint.add_done_callback(self._checkpointed)
         self._again(0)
