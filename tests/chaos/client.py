@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import httpx2
 
-from tests.chaos.folding import ENDS, Event, Folded, folded
+from tests.history.folding import ENDS, Event, Folded, folded
 
 __all__ = ["WAIT_SECONDS", "Viewer", "ask", "began", "began_surely", "check", "get", "log_of", "viewing"]
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.folding import Event, Folded
 from tests.chaos.tool_app import TRIES
+from tests.history.folding import Event, Folded
 
 __all__ = ["Execution", "executions", "hold", "lates", "unreported"]
 

@@ -18,8 +18,8 @@ from uuid import uuid4
 import psutil
 
 from tests.chaos.app import JOURNAL
-from tests.chaos.folding import Event
 from tests.chaos.scenario import PACE_SECONDS, SCENARIO
+from tests.history.folding import Event
 
 __all__ = ["EXIT_SECONDS", "Process", "Stage"]
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import pytest
 
 from tests.chaos.client import ask, began, check, viewing
-from tests.chaos.folding import Event
 from tests.chaos.processes import Stage
 from tests.chaos.scenario import SLOW_SECONDS, STORY, WAITS
+from tests.history.folding import Event
 
 MOMENTS = (1, 3, 9, 18, 27, 36)
 """After how many events the process is killed: while a model speaks, while calls run, between the two."""

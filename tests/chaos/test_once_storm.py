@@ -19,9 +19,9 @@ import pytest
 
 from tests.chaos.client import began_surely, check, viewing
 from tests.chaos.executions import executions, hold, lates, unreported
-from tests.chaos.folding import Folded
 from tests.chaos.processes import Process, Stage
 from tests.chaos.tool_scenario import STORM_CALLS
+from tests.history.folding import Folded
 
 CALLS = int(os.environ.get("PLAYHEAD_STORM_CALLS", "60"))
 SEED = int(os.environ.get("PLAYHEAD_STORM_SEED", "1"))

@@ -8,9 +8,9 @@ import pytest
 
 from tests.chaos.client import WAIT_SECONDS, Viewer, ask, get, viewing
 from tests.chaos.executions import executions
-from tests.chaos.folding import Event
 from tests.chaos.processes import Stage
 from tests.chaos.tool_app import TRIES
+from tests.history.folding import Event
 
 LOOK_SECONDS = 0.05
 

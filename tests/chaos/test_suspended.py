@@ -9,8 +9,8 @@ import pytest
 
 from tests.chaos.client import Viewer, began, check, viewing
 from tests.chaos.executions import Execution, executions, hold, lates
-from tests.chaos.folding import Folded
 from tests.chaos.processes import Process, Stage
+from tests.history.folding import Folded
 
 SUSPENDED_SECONDS = 9.0
 """Longer than a grant lasts, than `LOST`, and than the stage's session timeout."""
