@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import logging
 import os
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
+
+import structlog
 
 FOUND = Path(".cache/fuzz")
 """Where inputs that break something are put."""
@@ -41,6 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     guided = not given.plain and importlib.util.find_spec("atheris") is not None
     if given.here:
+        quiet()
         (_guided if guided else _plain)(given.targets[0], given.seconds, given.seed)
         return 0
     from tests.fuzz.surfaces import TARGETS  # noqa: PLC0415 - atheris must see the imports first
@@ -51,6 +55,12 @@ def main(arguments: Sequence[str]) -> int:
         ended = subprocess.run([sys.executable, "-m", "tests.fuzz.run", "--here", *how, name], check=False)
         failed += ended.returncode != 0
     return failed
+
+
+def quiet() -> None:
+    """Have nothing logged: what is refused here is refused very often."""
+    logging.disable(logging.CRITICAL)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def _plain(name: str, seconds: float, seed: int) -> None:

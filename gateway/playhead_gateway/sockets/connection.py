@@ -22,5 +22,12 @@ class SocketConnection(WebSocketsSansIOProtocol):
             extensions = cast("dict[str, object]", self.scope.get("extensions"))
             extensions[ABORT] = self._abort
 
+    def handle_parser_exception(self) -> None:
+        """Close a connection whose bytes are no frames."""
+        if self.conn.close_sent is None:
+            self.transport.abort()  # they came before the handshake was answered, so there is nobody to tell
+        else:
+            super().handle_parser_exception()
+
     def _abort(self) -> None:
         self.transport.abort()
