@@ -1,50 +1,27 @@
 """A real Apache Kafka for tests, benchmarks and manual runs, however this machine can have one.
 
 Tried in order: the address in `PLAYHEAD_TEST_KAFKA`; Docker, by testcontainers, if an engine answers; Apache Kafka from
-Maven Central on the local Java 17 or later. The third needs nothing but `java` and `mvn`: the jars are fetched once
-into a cache folder (`PLAYHEAD_CACHE`, or `.cache` in the repository). `python -m tests.support.broker` prints the
-address of a broker and keeps it until it is told to end.
+Maven Central on the local Java 17 or later (`java_kafka.py`). `python -m tests.support.broker` prints the address of a
+broker and keeps it until it is told to end.
 """
 
 from __future__ import annotations
 
 import atexit
-import ctypes
 import os
-import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
+from tests.support.java_kafka import JavaBroker, NoBroker, free_port, jars, storage_tool
+
 __all__ = ["Broker", "NoBroker"]
 
-KAFKA_VERSION = "4.1.0"
-JAVA_MINIMUM = 17
-FETCH_SECONDS = 300.0
-START_SECONDS = 60.0
-STOP_SECONDS = 15.0
 DOCKER_SECONDS = 3.0
-HEAP = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-PR_SET_PDEATHSIG = 1
-
-POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
-  <modelVersion>4.0.0</modelVersion>
-  <groupId>playhead</groupId><artifactId>test-broker</artifactId><version>1</version>
-  <dependencies>
-    <dependency>
-      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version>
-    </dependency>
-    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
-  </dependencies>
-</project>
-"""
 
 PROPERTIES = """process.roles=broker,controller
 node.id=1
@@ -69,10 +46,6 @@ log.index.size.max.bytes=262144
 """
 
 
-class NoBroker(Exception):
-    """No Kafka can be had here; the message says what was tried and what would help."""
-
-
 class Broker:
     """A broker, started in whichever way is there.
 
@@ -83,12 +56,8 @@ class Broker:
     def __init__(self, *, own: bool = False) -> None:
         self._own = own
         self._container: Any = None
-        self._jars: Path | None = None
         self._folder: Path | None = None
-        self._port = 0
-        # the JVM dies with the thread that started it, so that thread is the broker's own
-        self._launcher = ThreadPoolExecutor(max_workers=1)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._java: JavaBroker | None = None
         self.bootstrap = ""
 
     def __enter__(self) -> Self:
@@ -106,9 +75,9 @@ class Broker:
             if given or self._container is not None:
                 self.bootstrap = given or str(self._container.get_bootstrap_server())
                 return
-        if self._folder is None:
-            self._prepare()
-        self._launch()
+        if self._java is None:
+            self._java = self._prepared()
+        self._java.start()
 
     def stop(self) -> None:
         """End the broker in order; its data stays."""
@@ -122,18 +91,21 @@ class Broker:
 
     def restart(self) -> None:
         """Kill the broker if it runs, and start it on the same port with the same data."""
+        if self._java is None:
+            raise NoBroker("this broker is not ours to restart")
         self.kill()
-        self._launch()
+        self._java.start()
 
     def close(self) -> None:
         """End the broker and remove its data."""
         if self._container is not None:
             self._container.stop()
-        self.kill()
+        if self._java is not None:
+            self._java.close()
+            self._java = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
-        self._launcher.shutdown()
 
     def freeze(self) -> None:
         """Stop the broker from running, its connections still open."""
@@ -143,63 +115,26 @@ class Broker:
         """Let a frozen broker run on."""
         self._signal(signal.SIGCONT)
 
-    def _prepare(self) -> None:
-        self._jars = _jars()
-        self._folder = Path(tempfile.mkdtemp(prefix="playhead-kafka-"))
+    def _prepared(self) -> JavaBroker:
+        jars()
+        folder = self._folder = Path(tempfile.mkdtemp(prefix="playhead-kafka-"))
         atexit.register(self.close)
-        self._port = _free_port()
-        self.bootstrap = f"127.0.0.1:{self._port}"
-        properties = PROPERTIES.format(port=self._port, controller=_free_port(), data=self._folder / "data")
-        (self._folder / "server.properties").write_text(properties)
-        cluster = self._java("kafka.tools.StorageTool", "random-uuid").strip()
+        port = free_port()
+        self.bootstrap = f"127.0.0.1:{port}"
+        properties = folder / "server.properties"
+        properties.write_text(PROPERTIES.format(port=port, controller=free_port(), data=folder / "data"))
+        cluster = storage_tool("random-uuid").strip()
         # with `=`, because an id may begin with a dash
-        path = str(self._folder / "server.properties")
-        self._java("kafka.tools.StorageTool", "format", "--standalone", f"--cluster-id={cluster}", "-c", path)
-
-    def _launch(self) -> None:
-        if self._folder is None:
-            raise NoBroker("this broker is not ours to restart")
-        with (self._folder / "broker.log").open("ab") as log:
-            launching = self._launcher.submit(
-                subprocess.Popen[bytes],
-                ["java", *HEAP, "-cp", f"{self._jars}/*", "kafka.Kafka", str(self._folder / "server.properties")],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # what it calls needs no lock of Python's, and a JVM left behind is worse
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-            )
-            self._process = launching.result()
-        deadline = time.monotonic() + START_SECONDS
-        while not _accepts(self._port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                tail = (self._folder / "broker.log").read_text(errors="replace")[-2000:]
-                raise NoBroker(f"Apache Kafka did not start:\n{tail}")
-            time.sleep(0.05)
+        storage_tool("format", "--standalone", f"--cluster-id={cluster}", "-c", str(properties))
+        return JavaBroker(folder, port)
 
     def _signal(self, number: int) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
+        if self._java is not None:
+            self._java.signal(number)
 
     def _end(self, number: int) -> None:
-        process, self._process = self._process, None
-        if process is None or process.poll() is not None:
-            return
-        process.send_signal(signal.SIGCONT)
-        process.send_signal(number)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    def _java(self, *arguments: str) -> str:
-        command = ["java", *HEAP, "-cp", f"{self._jars}/*", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, check=False)
-        if done.returncode:
-            raise NoBroker(f"{' '.join(arguments[:2])} failed: {done.stderr[-1000:]}")
-        return done.stdout
+        if self._java is not None:
+            self._java.end(number)
 
 
 def _container() -> Any:  # Any: testcontainers' Kafka module comes untyped
@@ -219,59 +154,6 @@ def _container() -> Any:  # Any: testcontainers' Kafka module comes untyped
     except Exception as error:  # noqa: BLE001 - an engine without the image, or without rights: the next way may do
         print(f"docker answers but gives no Kafka: {error}", file=sys.stderr)  # noqa: T201
         return None
-
-
-def _jars() -> Path:
-    tried = "tried: PLAYHEAD_TEST_KAFKA (unset), Docker (no engine answers)"
-    version = _java_version()
-    if version < JAVA_MINIMUM:
-        found = f"Java {version}" if version else "no Java"
-        raise NoBroker(f"{tried}, a local Java ({found}; install Java {JAVA_MINIMUM} or later)")
-    root = Path(os.environ.get("PLAYHEAD_CACHE") or Path(__file__).parents[2] / ".cache")
-    folder = root / "kafka" / KAFKA_VERSION
-    if folder.is_dir():
-        return folder
-    if shutil.which("mvn") is None:
-        raise NoBroker(
-            f"{tried}, Apache Kafka from Maven Central (no `mvn`: install Maven, or put the jars in {folder})"
-        )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as fetching:
-        (Path(fetching) / "pom.xml").write_text(POM)
-        command = ["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={fetching}/jars"]
-        done = subprocess.run(command, cwd=fetching, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False)
-        if done.returncode:
-            raise NoBroker(f"{tried}, Apache Kafka from Maven Central: {(done.stdout + done.stderr)[-1000:]}")
-        try:
-            (Path(fetching) / "jars").rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was quicker
-                raise
-    return folder
-
-
-def _java_version() -> int:
-    if shutil.which("java") is None:
-        return 0
-    answer = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=START_SECONDS, check=False)
-    found = re.search(r'version "(\d+)', answer.stderr)
-    return int(found[1]) if found else 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _main() -> None:
