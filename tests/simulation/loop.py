@@ -95,7 +95,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self.processes: list[Process] = []
         self._chance = chance
         self._go_on = 1 - 1 / burst
-        self._now = 1_000.0
+        self._now = self.began = 1_000.0
         self._timers: list[tuple[float, int, asyncio.TimerHandle, Process]] = []
         self._timer_number = 0
         self._awake: dict[Process, None] = {}
@@ -243,5 +243,3 @@ def _note_fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
     process = PROCESS.get(loop.outside)
     error = context.get("exception")
     loop.faults.append(f"{process.name}: {context.get('message')}: {error!r}")
-
-

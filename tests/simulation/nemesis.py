@@ -44,13 +44,20 @@ class Nemesis:
 
     world: World
     kinds: frozenset[str]
+    skipped: frozenset[int] = frozenset()
+    """The numbers of acts that are left out, to find those that matter."""
+
+    def __post_init__(self) -> None:
+        self.chance = self.world.chance_of("nemesis")
+        self.done: list[int] = []
 
     def prepare(self) -> None:
         """Set how likely it is that calls, models and tools fail."""
-        odds, moods, chance = self.world.odds, self.world.moods, self.world.chance
+        odds, moods, chance = self.world.odds, self.world.moods, self.chance
 
         def share(kind: str, most: float) -> float:
-            return chance.random() * most if kind in self.kinds else 0.0
+            drawn = chance.random() * most
+            return drawn if kind in self.kinds else 0.0
 
         odds.lost, odds.late = share("lost", 0.06), share("late", 0.06)
         odds.unanswered, odds.twice = share("unanswered", 0.06), share("twice", 0.10)
@@ -61,13 +68,17 @@ class Nemesis:
 
     async def stir(self, seconds: float) -> None:
         """Do harm for a time; then let nothing go wrong any more."""
-        world, chance = self.world, self.world.chance
-        acts = [kind for kind in KINDS if kind in self.kinds and hasattr(self, f"_{kind}")]
-        until = world.loop.time() + seconds
+        world, times = self.world, self.world.chance_of("times")
+        acts = [kind for kind in KINDS if hasattr(self, f"_{kind}")]
+        until, number = world.loop.time() + seconds, 0
         while world.loop.time() < until:
-            await asyncio.sleep(chance.expovariate(1 / EVENT_SECONDS))
-            if acts:
-                getattr(self, f"_{chance.choice(acts)}")()
+            await asyncio.sleep(times.expovariate(1 / EVENT_SECONDS))
+            number += 1
+            self.chance = world.chance_of(f"act {number}")
+            mine = [act for act in acts if act in self.kinds]
+            if mine and number not in self.skipped:
+                self.done.append(number)
+                getattr(self, f"_{self.chance.choice(mine)}")()
         self.heal()
 
     def heal(self) -> None:
@@ -90,10 +101,10 @@ class Nemesis:
 
     def _any(self) -> Node | None:
         up = [node for node in self.world.nodes if node.is_up]
-        return self.world.chance.choice(up) if up else None
+        return self.chance.choice(up) if up else None
 
     def _kill(self, *, silently: bool = False) -> None:
-        node, chance = self._any(), self.world.chance
+        node, chance = self._any(), self.chance
         if node is None:
             return
         self._note("power_cut" if silently else "kill", node.name)
@@ -111,7 +122,7 @@ class Nemesis:
             node.start()
 
     def _pause(self) -> None:
-        node, chance = self._any(), self.world.chance
+        node, chance = self._any(), self.chance
         if node is not None and node.process is not None:
             seconds = 0.05 + chance.random() ** 3 * 20
             self._note("pause", node.name, seconds=seconds)
@@ -126,7 +137,7 @@ class Nemesis:
     def _rebalance(self) -> None:
         groups = list(self.world.queue.groups.items())
         if groups:
-            name, group = self.world.chance.choice(groups)
+            name, group = self.chance.choice(groups)
             self._note("rebalance", name)
             group.rebalance()
 
@@ -134,16 +145,16 @@ class Nemesis:
         connections = list(self.world.web.open)
         if connections:
             self._note("cut", "connection")
-            self.world.chance.choice(connections).reset()
+            self.chance.choice(connections).reset()
 
     def _slow_viewer(self) -> None:
         if self.world.viewers:
-            viewer, chance = self.world.chance.choice(self.world.viewers), self.world.chance
+            viewer, chance = self.chance.choice(self.world.viewers), self.chance
             self._note("slow_viewer", viewer.name)
             viewer.slowness = chance.random() ** 2 * 2.0
 
     def _clock_jump(self) -> None:
-        node, chance = self._any(), self.world.chance
+        node, chance = self._any(), self.chance
         if node is not None:
             self._note("clock_jump", node.name)
             node.clock_skew += int((chance.random() - 0.5) * 2e6 * 10 ** (chance.random() * 5))

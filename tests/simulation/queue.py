@@ -227,9 +227,7 @@ class Group:
         generation = self.generation
         for member in self.members:
             member.lose_all()
-        self.network.loop.call_later(
-            REBALANCE_SECONDS, self._too_late, generation, context=self.network.server.context
-        )
+        self.network.loop.call_later(REBALANCE_SECONDS, self._too_late, generation, context=self.network.server.context)
         self.look()
 
     def look(self) -> None:

@@ -12,29 +12,68 @@ from hashlib import sha256
 from typing import Any
 
 import orjson
+from playhead.events import (
+    ModelCallAbandoned,
+    ModelCallFailed,
+    OwnerChanged,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    ToolResult,
+    ToolResultLate,
+    ToolRetry,
+    wire_name,
+)
 
 from tests.history.check import check
 from tests.history.lines import Line
 from tests.simulation.loop import Livelock
 from tests.simulation.nemesis import KINDS, Nemesis
 from tests.simulation.web import Broken, Request, json_of
-from tests.simulation.world import Size, World, patched
+from tests.simulation.world import Size, World, codec, patched
 
-__all__ = ["Outcome", "simulate"]
+__all__ = ["Outcome", "Plan", "simulate"]
 
 CALM_SECONDS = 300.0
 """How long everything may take to come to its end once nothing goes wrong any more."""
 QUIET_SECONDS = 12.0
 """How long nothing may have been said for a run to be over: a late result may come until then."""
+NOTABLE = (
+    OwnerChanged,
+    ModelCallAbandoned,
+    ModelCallFailed,
+    RunCancelled,
+    RunCompleted,
+    RunFailed,
+    ToolRetry,
+    ToolResultLate,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A seed, and what of it is left out: kinds of faults, and single acts of the nemesis by number."""
+
+    seed: int
+    without: frozenset[str] = frozenset()
+    skipped: frozenset[int] = frozenset()
+    calm: bool = False
+    """Whether nothing at all goes wrong, but for what is prepared."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a seed. `digest` names the whole run: the same seed has the same."""
+    """What came of a plan. `digest` names the whole run: the same plan has the same.
+
+    `reached` counts what happened in the logs that only happens when something goes wrong.
+    """
 
     seed: int
+    kinds: list[str]
+    acts: list[int]
     violations: list[tuple[str, str]]
     faults: Counter[str]
+    reached: Counter[str]
     checked: Counter[str]
     recovery_seconds: list[float]
     events: int
@@ -45,9 +84,43 @@ class Outcome:
     lines: list[Line] = field(default_factory=list[Line], repr=False)
 
 
-def simulate(seed: int, *, without: frozenset[str] = frozenset(), prepare: Callable[[World], None] | None = None) -> Outcome:
-    """Run a seed; `without` leaves kinds of fault out, `prepare` changes the world before it begins."""
-    chance = random.Random(seed * 7919 + 13)
+def simulate(plan: Plan, prepare: Callable[[World], None] | None = None) -> Outcome:
+    """Carry out a plan; `prepare` changes the world before it begins."""
+    chance = random.Random(f"{plan.seed}/plan")
+    world = _world(plan.seed, chance)
+    nemesis = Nemesis(world, _kinds(chance) - plan.without if not plan.calm else frozenset(), plan.skipped)
+    if prepare is not None:
+        prepare(world)
+    violations: list[tuple[str, str]] = []
+    with patched(world):
+        try:
+            world.loop.run(_story(world, nemesis, chance))
+        except Livelock as stuck:
+            violations.append(("LV1", str(stuck)))
+    lines = world.history.lines
+    report = check(lines)
+    violations += report.violations
+    violations += [("bug", fault) for fault in world.loop.faults]
+    stored = world.log.sessions.values()
+    return Outcome(
+        seed=plan.seed,
+        kinds=sorted(nemesis.kinds),
+        acts=nemesis.done,
+        violations=violations,
+        faults=world.counts + world.network.counts,
+        reached=_reached(world),
+        checked=report.checked,
+        recovery_seconds=report.recovery_seconds,
+        events=sum(len(log.accepted) for log in stored),
+        runs=sum(len(known.runs) for known in world.known),
+        steps=world.loop.steps,
+        virtual_seconds=world.loop.time() - world.loop.began,
+        digest=sha256(orjson.dumps(lines)).hexdigest()[:16],
+        lines=lines,
+    )
+
+
+def _world(seed: int, chance: random.Random) -> World:
     size = Size(
         orchestrators=chance.choice((1, 2, 2)),
         workers=chance.choice((("alpha", "beta"), ("alpha", "alpha", "beta"), ("alpha", "beta", "beta"))),
@@ -57,42 +130,33 @@ def simulate(seed: int, *, without: frozenset[str] = frozenset(), prepare: Calla
         messages=chance.choice((1, 2, 3)),
         partitions=chance.choice((1, 2, 4)),
     )
-    kinds = frozenset(kind for kind in KINDS if chance.random() < 0.4)
-    if chance.random() < 0.05:
-        kinds = frozenset(KINDS)
-    world = World(seed, size, burst=chance.choice((1.0, 3.0, 20.0)), hop_seconds=chance.choice((0.0005, 0.003, 0.02)))
-    nemesis = Nemesis(world, kinds - without)
-    if prepare is not None:
-        prepare(world)
-    violations: list[tuple[str, str]] = []
-    with patched(world):
-        try:
-            world.loop.run(_story(world, nemesis, chance))
-        except Livelock as stuck:
-            violations.append(("LV1", str(stuck)))
-    report = check(world.history.lines)
-    violations += report.violations
-    violations += [("bug", fault) for fault in world.loop.faults]
-    lines = world.history.lines
-    return Outcome(
-        seed=seed,
-        violations=violations,
-        faults=world.counts + world.network.counts,
-        checked=report.checked,
-        recovery_seconds=report.recovery_seconds,
-        events=sum(len(log.accepted) for log in world.log.sessions.values()),
-        runs=sum(len(known.runs) for known in world.known),
-        steps=world.loop.steps,
-        virtual_seconds=world.loop.time() - 1_000.0,
-        digest=sha256(orjson.dumps(lines)).hexdigest()[:16],
-        lines=lines,
-    )
+    return World(seed, size, burst=chance.choice((1.0, 3.0, 20.0)), hop_seconds=chance.choice((0.0005, 0.003, 0.02)))
+
+
+def _kinds(chance: random.Random) -> frozenset[str]:
+    """Draw some kinds of fault; once in a while all of them."""
+    drawn = frozenset(kind for kind in KINDS if chance.random() < 0.4)
+    return frozenset(KINDS) if chance.random() < 0.05 else drawn
+
+
+def _reached(world: World) -> Counter[str]:
+    reached: Counter[str] = Counter()
+    for log in world.log.sessions.values():
+        reached["void_record"] += len(log.physical) - len(log.accepted)
+        for record in log.accepted:
+            event = codec().event(record.value).event
+            if isinstance(event, NOTABLE):
+                reached[wire_name(type(event))] += 1
+            elif isinstance(event, ToolResult):
+                reached[f"tool_{event.status}"] += 1
+    return reached
 
 
 async def _story(world: World, nemesis: Nemesis, chance: random.Random) -> None:
     for node in world.nodes:
         node.start()
-    world.begin_users(pause=chance.choice((0.2, 3.0)), cancels=chance.choice((0.0, 0.5)), closes=chance.choice((0.0, 0.3)))
+    cancels, closes = chance.choice((0.0, 0.5)), chance.choice((0.0, 0.3))
+    world.begin_users(pause=chance.choice((0.2, 3.0)), cancels=cancels, closes=closes)
     nemesis.prepare()
     await nemesis.stir(chance.choice((2.0, 8.0, 20.0)))
     try:
@@ -122,17 +186,16 @@ async def _read_all(world: World) -> None:
     for known in world.known:
         if not known.session:
             continue
-        stored = world.log.sessions[known.session]
+        stored = world.log.sessions[known.session].accepted
         events: list[tuple[str, Any]] = []
-        after = "0"
-        while True:
+        after, more = "0", True
+        while more:
             page = await _get(world, f"/v1/sessions/{known.session}/events", f"after={after}&limit=500")
-            events += [(f"{event['seq']}-{stored.accepted[event['seq'] - 1].cursor.tag}", event) for event in page["events"]]
-            if not page["events"] or page["events"][-1]["seq"] >= page["last_seq"]:
-                break
+            events += [(str(stored[event["seq"] - 1].cursor), event) for event in page["events"]]
+            more = bool(page["events"]) and page["events"][-1]["seq"] < page["last_seq"]
             after = page["next_after"]
         state = await _get(world, f"/v1/sessions/{known.session}", "")
-        records = [b64encode(record.value).decode() for record in stored.accepted]
+        records = [b64encode(record.value).decode() for record in stored]
         world.history.note("reader", "log", session=known.session, events=events, state=state, records=records)
 
 

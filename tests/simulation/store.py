@@ -152,9 +152,7 @@ class SimLog:
     async def create(self, session: SessionId | None = None) -> SessionId:
         """Make a session."""
         name = session or session_id(self._network.chance.randbytes(16))
-        await self._network.call(
-            lambda: self.sessions.setdefault(name, Stored(genesis(name))), self._network.fate()
-        )
+        await self._network.call(lambda: self.sessions.setdefault(name, Stored(genesis(name))), self._network.fate())
         return name
 
     async def append(self, session: SessionId, head: Head, records: Sequence[Record]) -> Head:

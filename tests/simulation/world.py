@@ -42,7 +42,7 @@ from tests.simulation.queue import SimQueue
 from tests.simulation.store import Network, Odds, SimLog
 from tests.simulation.web import Web
 
-__all__ = ["Node", "World", "patched"]
+__all__ = ["Node", "Size", "World", "codec", "patched"]
 
 LEASE_KEY = b"a key for simulations"
 DRAIN_SECONDS = 2.0
@@ -136,19 +136,23 @@ class World:
     """A deployment, and all that goes wrong with it."""
 
     def __init__(self, seed: int, size: Size, *, burst: float, hop_seconds: float) -> None:
-        self.chance = random.Random(seed)
+        self.seed = seed
+        self.chance = self.chance_of("people")
         self.size = size
-        self.loop = SimLoop(random.Random(seed + 1), burst)
+        self.loop = SimLoop(self.chance_of("turns"), burst)
         self.counts: Counter[str] = Counter()
         self.odds, self.moods = Odds(), Moods()
         self.history = History(self.loop.time)
-        self.network = Network(self.loop, self.chance, self.odds, hop_seconds)
+        self.network = Network(self.loop, self.chance_of("store"), self.odds, hop_seconds)
         self.log, self.queue = SimLog(self.network), SimQueue(self.network)
-        self.web = Web(self.loop, self.chance, hop_seconds, direct=self.chance.random() < 0.5)
+        web = self.chance_of("web")
+        self.web = Web(self.loop, web, hop_seconds, direct=web.random() < 0.5)
         self.topics = Topics("agent", size.partitions, size.partitions)
         self.is_over = False
-        self.tools = tools_of(self.chance, self.moods, self.counts, self.history)
+        self.tools = tools_of(self.chance_of("tools"), self.moods, self.counts, self.history)
         self.agent = agent_with(self.tools)
+        self.model = SimModel(self.chance_of("model"), self.moods, self.counts)
+        self.entropy = self.chance_of("entropy")
         self.waits = Waits()
         self.nodes = [
             *(Node(self, f"orchestrator-{n}", _orchestrate) for n in range(size.orchestrators)),
@@ -157,6 +161,10 @@ class World:
         ]
         self.known = [Known() for _ in range(size.sessions)]
         self.viewers: list[Viewer] = []
+
+    def chance_of(self, whose: str) -> random.Random:
+        """Give somebody chances of their own: what one draws does not change what comes to another."""
+        return random.Random(f"{self.seed}/{whose}")
 
     def begin_users(self, pause: float, cancels: float, closes: float) -> None:
         """Have users begin to talk, and viewers to watch."""
@@ -188,12 +196,12 @@ async def _orchestrate(node: Node) -> None:
         log=world.log,
         queue=world.queue,
         topics=world.topics,
-        codec=_codec(),
+        codec=codec(),
         telemetry=_telemetry(),
         clock=node.clock,
         owner=node.process.name,
         lease_key=LEASE_KEY,
-        models={"sim": SimModel(world.chance, world.moods, world.counts)},
+        models={"sim": world.model},
         waits=world.waits,
     )
     node.owners = Orchestrator(parts, [world.agent], drain_seconds=DRAIN_SECONDS)
@@ -208,10 +216,10 @@ def _worker(pool: str) -> Build:
         parts = WorkerParts(
             queue=world.queue,
             topics=world.topics,
-            codec=_codec(),
+            codec=codec(),
             telemetry=_telemetry(),
             clock=node.clock,
-            entropy=lambda: world.chance.randbytes(16),
+            entropy=lambda: world.entropy.randbytes(16),
         )
         limits = WorkerLimits(grace_seconds=DRAIN_SECONDS)
         worker = Worker(parts, world.tools, pool, concurrency=4, name=node.process.name, limits=limits)
@@ -229,10 +237,10 @@ def _gateway(number: int) -> Build:
             log=world.log,
             queue=world.queue,
             topics=world.topics,
-            codec=_codec(),
+            codec=codec(),
             telemetry=_telemetry(),
             clock=node.clock,
-            entropy=lambda: world.chance.randbytes(16),
+            entropy=lambda: world.entropy.randbytes(16),
             limits=Limits(),
         )
         await world.queue.prepare(*world.topics.fixed)
@@ -248,7 +256,8 @@ def _gateway(number: int) -> Build:
 
 
 @cache
-def _codec() -> Codec:
+def codec() -> Codec:
+    """Give the one codec: making one takes longer than simulating one."""
     return Codec()
 
 
