@@ -210,14 +210,14 @@ async def withdraw(deployment: Deployment, before: App, after: App) -> None:
     """Take back what an app announced and the one after it does not offer."""
     from playhead_tool_workers.announcing import announcement
 
-    topic, publish = deployment.settings.topics.catalog.name, deployment.ports("worker").queue.publish
+    topic, queue = deployment.settings.topics.catalog.name, deployment.ports("worker").queue
     offered = {(tool.pool, tool.name) for tool in after.tools}
     for tool in before.tools:
         if (tool.pool, tool.name) not in offered:
             gone = replace(announcement(tool, clock()), withdrawn=True)
-            await publish(topic, f"{tool.pool}/{tool.name}", deployment.codec.encode(gone))
+            await queue.publish(topic, f"{tool.pool}/{tool.name}", deployment.codec.encode(gone))
     for name in {agent.name for agent in before.agents} - {agent.name for agent in after.agents}:
-        await publish(topic, f"agent/{name}", b"")
+        await queue.publish(topic, f"agent/{name}", b"")
 
 
 def gateway_service(
