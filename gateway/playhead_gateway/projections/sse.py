@@ -11,6 +11,7 @@ or that does not decode, has no frame; its seq is then missing from the stream, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import orjson
@@ -97,6 +98,7 @@ def control_frame(name: str, session: SessionId, *, retry_ms: int | None = None,
     return b"event: %b\n%bdata: %b\n\n" % (name.encode(), retry, orjson.dumps({"session": session, **said}))
 
 
+@cache
 def _shown(kind: type[object]) -> Shown:
     name, spliced = wire_name(kind), json_fields(kind)
     plain = not spliced and all(_is_scalar(hint) for _, _, hint, _ in field_kinds(kind))
