@@ -10,7 +10,9 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import orjson
@@ -30,7 +32,7 @@ from playhead_orchestrator.model import (
 from tests.history.lines import History
 from tests.simulation.loop import process_of
 
-__all__ = ["BUDGET", "Moods", "SimModel", "agent_with", "plan_of", "tools_of"]
+__all__ = ["BUDGET", "HANDS", "Hands", "Moods", "SimModel", "agent", "plan_of", "tools"]
 
 TOOLS = ("look", "put", "pay", "guarded", "missing")
 BUDGET = Budget(steps=6, calls=12, wall_seconds=None)
@@ -133,14 +135,14 @@ def _cut(text: str, count: int, chance: random.Random) -> list[str]:
     return [text[a:b] for a, b in zip([0, *places], [*places, len(text)], strict=True) if a < b]
 
 
-class _Hands:
+@dataclass(slots=True)
+class Hands:
     """What all tools do: note that they began, take their time, perhaps fail, note that they are done."""
 
-    def __init__(self, chance: random.Random, moods: Moods, counts: Counter[str], history: History) -> None:
-        self.chance = chance
-        self.moods = moods
-        self.counts = counts
-        self.history = history
+    chance: random.Random
+    moods: Moods
+    counts: Counter[str]
+    history: History
 
     async def act(self, ctx: ToolContext, given: dict[str, Any]) -> str:
         """Do what a tool does."""
@@ -164,35 +166,38 @@ class _Hands:
         return f"number {given['n']} is done"
 
 
-def tools_of(
-    chance: random.Random, moods: Moods, counts: Counter[str], history: History
-) -> tuple[Tool[..., object], ...]:
+HANDS: ContextVar[Hands] = ContextVar("hands")
+"""Whose tools they are: making tools takes longer than simulating them."""
+
+
+@cache
+def tools() -> tuple[Tool[..., object], ...]:
     """Make the tools, one of each effect and more, in two pools."""
-    hands = _Hands(chance, moods, counts, history)
 
     @tool(effect="read", pool="alpha", timeout=TIMEOUT_SECONDS, retries=TRIES - 1)
     async def look(n: int, seconds: float, ctx: ToolContext) -> str:
         """Look something up."""
-        return await hands.act(ctx, {"n": n, "seconds": seconds})
+        return await HANDS.get().act(ctx, {"n": n, "seconds": seconds})
 
     @tool(effect="write", pool="alpha", timeout=TIMEOUT_SECONDS, retries=TRIES - 1)
     async def put(n: int, seconds: float, ctx: ToolContext) -> str:
         """Change something, in a way that may be done again."""
-        return await hands.act(ctx, {"n": n, "seconds": seconds})
+        return await HANDS.get().act(ctx, {"n": n, "seconds": seconds})
 
     @tool(effect="once", pool="beta", timeout=TIMEOUT_SECONDS)
     async def pay(n: int, seconds: float, ctx: ToolContext) -> str:
         """Change something that must not be done twice."""
-        return await hands.act(ctx, {"n": n, "seconds": seconds})
+        return await HANDS.get().act(ctx, {"n": n, "seconds": seconds})
 
     @tool(effect="write", pool="beta", approval=True)
     async def guarded(n: int, seconds: float, ctx: ToolContext) -> str:
         """Do what a person must have approved."""
-        return await hands.act(ctx, {"n": n, "seconds": seconds})
+        return await HANDS.get().act(ctx, {"n": n, "seconds": seconds})
 
     return (look, put, pay, guarded)
 
 
-def agent_with(tools: Sequence[Tool[..., object]]) -> Agent:
+@cache
+def agent() -> Agent:
     """Make the agent."""
-    return Agent("sim", model="sim:sim", instructions="", tools=list(tools), budget=BUDGET, default=True)
+    return Agent("sim", model="sim:sim", instructions="", tools=list(tools()), budget=BUDGET, default=True)

@@ -37,7 +37,7 @@ from playhead_tool_workers.service import Worker
 from tests.history.lines import History
 from tests.simulation.loop import Process, SimLoop, process_of
 from tests.simulation.people import Known, User, Viewer
-from tests.simulation.plans import Moods, SimModel, agent_with, tools_of
+from tests.simulation.plans import HANDS, Hands, Moods, SimModel, agent, tools
 from tests.simulation.queue import SimQueue
 from tests.simulation.store import Network, Odds, SimLog
 from tests.simulation.web import Web
@@ -75,6 +75,7 @@ class Node:
         """Begin a life."""
         self.lives += 1
         self.process = self.world.loop.process(f"{self.name}.{self.lives}")
+        self.process.context.run(HANDS.set, self.world.hands)
         self.stop = asyncio.Event()
         self.world.loop.begin(self.process, self._live(self.process), self.process.name)
 
@@ -149,8 +150,7 @@ class World:
         self.web = Web(self.loop, web, hop_seconds, direct=web.random() < 0.5)
         self.topics = Topics("agent", size.partitions, size.partitions)
         self.is_over = False
-        self.tools = tools_of(self.chance_of("tools"), self.moods, self.counts, self.history)
-        self.agent = agent_with(self.tools)
+        self.hands = Hands(self.chance_of("tools"), self.moods, self.counts, self.history)
         self.model = SimModel(self.chance_of("model"), self.moods, self.counts)
         self.entropy = self.chance_of("entropy")
         self.waits = Waits()
@@ -204,7 +204,7 @@ async def _orchestrate(node: Node) -> None:
         models={"sim": world.model},
         waits=world.waits,
     )
-    node.owners = Orchestrator(parts, [world.agent], drain_seconds=DRAIN_SECONDS)
+    node.owners = Orchestrator(parts, [agent()], drain_seconds=DRAIN_SECONDS)
     await node.owners.serve(node.stop)
 
 
@@ -222,7 +222,7 @@ def _worker(pool: str) -> Build:
             entropy=lambda: world.entropy.randbytes(16),
         )
         limits = WorkerLimits(grace_seconds=DRAIN_SECONDS)
-        worker = Worker(parts, world.tools, pool, concurrency=4, name=node.process.name, limits=limits)
+        worker = Worker(parts, tools(), pool, concurrency=4, name=node.process.name, limits=limits)
         await worker.serve(node.stop)
 
     return work
