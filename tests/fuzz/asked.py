@@ -26,6 +26,7 @@ NO_HTTP = b"Invalid HTTP request received."
 
 PROBE = b"GET /v1/sessions/%b HTTP/1.1\r\nHost: g\r\n\r\n" % CLOSED_SESSION.encode()
 PROBE_EVERY = 50
+HANGS_UP_EVERY = 7
 REPLY_SECONDS_MAX = 3.0
 
 
@@ -66,7 +67,8 @@ def http() -> Generator[Run, None, None]:
             before = site.published
             size = 1 + len(sent) // (1 + count % 3)
             pieces = [sent[at : at + size] for at in range(0, len(sent), size)]
-            checked(data, loop.run(gateway.talk(pieces)), site.published - before)
+            answered = loop.run(gateway.talk(pieces, listens=count % HANGS_UP_EVERY != 0))
+            checked(data, answered, site.published - before)
             if count % PROBE_EVERY == 0:
                 assert loop.run(gateway.talk([PROBE])).startswith(b"HTTP/1.1 200 "), "others are not served"
 

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def quiet() -> None:
     """Have nothing logged: what is refused here is refused very often."""
-    logging.disable(logging.CRITICAL)
+    logging.lastResort = None
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 

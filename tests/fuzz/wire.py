@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -95,9 +96,15 @@ class Wire(asyncio.Transport):
         return self.closed
 
     def close(self) -> None:
-        self.closed = True
+        if not self.closed:
+            self.closed = True
+            asyncio.get_running_loop().call_soon(self._lose)
 
     abort = close
+
+    def _lose(self) -> None:
+        assert self.protocol is not None
+        self.protocol.connection_lost(None)
 
     def can_write_eof(self) -> bool:
         return True
@@ -111,6 +118,17 @@ class Wire(asyncio.Transport):
     resume_reading = pause_reading
 
 
+class Errors(logging.Handler):
+    """What the server logs as an error: nothing that a stranger sends should be one."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.append(self.format(record))
+
+
 @dataclass
 class Serving:
     """A gateway to talk to."""
@@ -118,9 +136,10 @@ class Serving:
     app: FastAPI
     config: uvicorn.Config
     state: ServerState
+    errors: Errors
 
-    async def talk(self, pieces: Sequence[bytes]) -> bytes:
-        """Open a connection, send, listen until all is answered or a while, hang up; give what came."""
+    async def talk(self, pieces: Sequence[bytes], *, listens: bool = True) -> bytes:
+        """Open a connection, send, listen until all is answered or a while (or not at all), hang up; give what came."""
         wire = Wire()
         wire.protocol = Connection(self.config, self.state, {})
         wire.protocol.connection_made(wire)
@@ -129,13 +148,14 @@ class Serving:
                 cast("asyncio.Protocol", wire.protocol).data_received(piece)
                 await asyncio.sleep(0)
         patience = asyncio.get_running_loop().time() + STREAM_SECONDS
-        while self.state.tasks and asyncio.get_running_loop().time() < patience:
+        while listens and self.state.tasks and asyncio.get_running_loop().time() < patience:
             await asyncio.wait(list(self.state.tasks), timeout=STREAM_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        wire.closed = True
-        wire.protocol.connection_lost(None)
+        wire.close()
+        await asyncio.sleep(0)
         if self.state.tasks:
             _, left = await asyncio.wait(list(self.state.tasks), timeout=LEAVE_SECONDS_MAX)
             assert not left, f"what served a connection that is gone goes on: {left}"
+        assert not self.errors.told, self.errors.told
         return bytes(wire.written)
 
 
@@ -154,5 +174,12 @@ async def serving(parts: GatewayParts) -> AsyncGenerator[Serving, None]:
         server_header=False,
     )
     config.load()
-    async with app.router.lifespan_context(app):
-        yield Serving(app, config, ServerState())
+    errors, server = Errors(), logging.getLogger("uvicorn.error")
+    server.addHandler(errors)
+    server.propagate = False
+    try:
+        async with app.router.lifespan_context(app):
+            yield Serving(app, config, ServerState(), errors)
+    finally:
+        server.propagate = True
+        server.removeHandler(errors)

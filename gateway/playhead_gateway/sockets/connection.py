@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import cast
 
+from uvicorn._types import ASGISendEvent
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
@@ -21,6 +23,13 @@ class SocketConnection(WebSocketsSansIOProtocol):
         if self.response.status_code == 101:
             extensions = cast("dict[str, object]", self.scope.get("extensions"))
             extensions[ABORT] = self._abort
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send what the application says. A refusal ends a handshake too: without this, each would be logged as an error."""
+        if self.transport.is_closing():
+            raise ClientDisconnected  # between here and when it is told of that, uvicorn loses count
+        await super().send(message)
+        self.handshake_complete = self.handshake_complete or self.close_sent
 
     def handle_parser_exception(self) -> None:
         """Close a connection whose bytes are no frames."""
