@@ -13,6 +13,7 @@ from playhead.errors import PlayheadError
 from playhead.ids import SessionId, parse_session_id
 from starlette.requests import HTTPConnection
 
+from playhead_gateway.bodies import parsed
 from playhead_gateway.fanout import SentAway
 from playhead_gateway.gateway import Gateway
 from playhead_gateway.grpc import sessions_pb2 as pb
@@ -29,6 +30,10 @@ __all__ = ["Sessions", "handler_of"]
 SERVICE = "playhead.v1.Sessions"
 PROBLEM = "playhead-problem-bin"
 """The trailer that has a refusal's problem document."""
+
+PROBLEM_BYTES_MAX = 4 * 1024
+DETAIL_CHARS_MAX = 500
+"""How much a refusal says, which may quote what was sent: clients take 8 KiB of trailers, and are told of no more."""
 
 FORWARDED = frozenset({"authorization", "x-api-key", "idempotency-key", "traceparent"})
 """The metadata that is taken for HTTP headers; nothing else that a client sends is."""
@@ -85,9 +90,9 @@ class Sessions:
         if request.agent:
             body["agent"] = request.agent
         if request.HasField("content"):
-            body["input"] = await _content(request.content, context)
+            body["input"] = await self._content(request.content, context)
         if request.metadata_json:
-            body["metadata"] = await _json(request.metadata_json, "metadata_json", context)
+            body["metadata"] = await self._json(request.metadata_json, "metadata_json", context)
         said = await self._post("/v1/sessions", body, context)
         return pb.StartReply(
             session=said["id"],
@@ -99,7 +104,7 @@ class Sessions:
 
     async def say(self, request: pb.SayRequest, context: Context) -> pb.SayReply:
         """Say something."""
-        body: dict[str, Any] = {"content": await _content(request.content, context)}
+        body: dict[str, Any] = {"content": await self._content(request.content, context)}
         if request.mode:
             body["mode"] = request.mode
         said = await self._post(f"{_path(request.session)}/messages", body, context)
@@ -113,7 +118,7 @@ class Sessions:
 
     async def answer(self, request: pb.AnswerRequest, context: Context) -> pb.AnswerReply:
         """Answer a question."""
-        body = {"content": await _json(request.content_json, "content_json", context)}
+        body = {"content": await self._json(request.content_json, "content_json", context)}
         await self._post(f"{_path(request.session)}/answers/{_part(request.question_id)}", body, context)
         return pb.AnswerReply()
 
@@ -166,6 +171,17 @@ class Sessions:
         await context.write(
             pb.WatchReply(control=pb.Control(name="draining", json=data.strip().decode(), retry_ms=retry))
         )
+
+    async def _content(self, content: pb.Content, context: Context) -> Any:  # JSON
+        if content.WhichOneof("kind") == "blocks_json":
+            return await self._json(content.blocks_json, "blocks_json", context)
+        return content.text
+
+    async def _json(self, text: str, where: str, context: Context) -> Any:  # JSON
+        try:
+            return parsed(text, self._gateway.limits)
+        except Problem as problem:
+            await _refuse_with(context, Problem(problem.status, problem.code, f"{where}: {problem.detail}"))
 
     async def _post(self, path: str, body: dict[str, Any], context: Context) -> dict[str, Any]:
         asked = await self._inside.ask("POST", path, _headers(context), body)
@@ -220,25 +236,17 @@ def _headers(context: Context) -> Headers:
     return [(name.encode(), value.encode("latin-1", "replace")) for name, value in given if isinstance(value, str)]
 
 
-async def _content(content: pb.Content, context: Context) -> Any:  # JSON
-    if content.WhichOneof("kind") == "blocks_json":
-        return await _json(content.blocks_json, "blocks_json", context)
-    return content.text
-
-
-async def _json(text: str, where: str, context: Context) -> Any:  # JSON
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        await _refuse_with(context, Problem(400, "invalid-json", f"{where} is not JSON: {error}"))
-
-
 async def _refuse_with(context: Context, problem: Problem) -> NoReturn:
     await _refuse(context, problem.status, orjson.dumps(document_of(problem)))
 
 
 async def _refuse(context: Context, status: int, document: bytes) -> NoReturn:
-    detail = str(cast("dict[str, Any]", orjson.loads(document)).get("detail", ""))
+    said = cast("dict[str, Any]", orjson.loads(document))
+    detail = str(said.get("detail", ""))[:DETAIL_CHARS_MAX]
+    if len(document) > PROBLEM_BYTES_MAX:
+        document = orjson.dumps(
+            {name: said.get(name) for name in ("type", "title", "status", "code")} | {"detail": detail}
+        )
     await context.abort(CODES.get(status, grpc.StatusCode.INTERNAL), detail, ((PROBLEM, document),))
     raise AssertionError("unreachable")
 
