@@ -25,7 +25,7 @@ class SocketConnection(WebSocketsSansIOProtocol):
             extensions[ABORT] = self._abort
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Send what the application says. A refusal ends a handshake too: without this, each would be logged as an error."""
+        """Send what the application says. A refusal ends a handshake too, or uvicorn logs an error for each."""
         if self.transport.is_closing():
             raise ClientDisconnected  # between here and when it is told of that, uvicorn loses count
         await super().send(message)
