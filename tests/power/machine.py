@@ -49,10 +49,10 @@ class Uptime:
         return Uptime(self.trace.prefix(moment), self.ledger.at(moment), moment)
 
     @property
-    def beside_syncs(self) -> frozenset[int]:
-        """The moments right before and right after something was synced."""
-        syncs = (n for n, op in enumerate(self.trace.operations) if isinstance(op, Sync | SyncFolder))
-        return frozenset(moment for sync in syncs for moment in (sync, sync + 1))
+    def syncs(self) -> Sequence[int]:
+        """The moments right before something is synced: most is waiting then."""
+        noted = enumerate(self.trace.operations)
+        return [moment for moment, op in noted if isinstance(op, Sync | SyncFolder) and moment >= self.start]
 
 
 @dataclass(frozen=True, slots=True)
