@@ -10,8 +10,21 @@ from typing import Any, cast
 import httpx2
 
 from tests.history.folding import ENDS, Event, Folded, folded
+from tests.history.lines import History
 
-__all__ = ["WAIT_SECONDS", "Viewer", "ask", "began", "began_surely", "check", "get", "log_of", "viewing"]
+__all__ = [
+    "RETRY_SECONDS",
+    "WAIT_SECONDS",
+    "Viewer",
+    "ask",
+    "began",
+    "began_surely",
+    "check",
+    "connection",
+    "get",
+    "log_of",
+    "viewing",
+]
 
 WAIT_SECONDS = 40.0
 """The longest wait for anything: a crashed owner's session timeout, a model call and several restarts are in it."""
@@ -20,7 +33,8 @@ RETRY_SECONDS = 0.05
 PAGE_EVENTS = 500
 
 
-def _client(url: str = "") -> httpx2.AsyncClient:
+def connection(url: str = "") -> httpx2.AsyncClient:
+    """Open what a client speaks through."""
     # Loopback needs neither certificates, which cost a tenth of a second to load, nor the environment's proxy.
     timeout = httpx2.Timeout(5, read=WAIT_SECONDS)
     return httpx2.AsyncClient(base_url=url, timeout=timeout, verify=False, trust_env=False)
@@ -28,7 +42,7 @@ def _client(url: str = "") -> httpx2.AsyncClient:
 
 async def ask(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
     """POST, and fail unless it was accepted."""
-    async with _client(url) as client:
+    async with connection(url) as client:
         response = await client.post(path, json=body)
     assert response.is_success, response.text
     return cast("dict[str, Any]", response.json())
@@ -36,7 +50,7 @@ async def ask(url: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
 
 async def get(url: str, path: str) -> dict[str, Any]:
     """GET, and fail unless it is there."""
-    async with _client(url) as client:
+    async with connection(url) as client:
         response = await client.get(path)
     assert response.is_success, response.text
     return cast("dict[str, Any]", response.json())
@@ -49,7 +63,7 @@ async def began(url: str, text: str) -> str:
 
 async def began_surely(url: str, text: str, key: str) -> str:
     """Begin a session as a patient client does: with one key, until somebody lives long enough to answer."""
-    async with asyncio.timeout(WAIT_SECONDS), _client(url) as client:
+    async with asyncio.timeout(WAIT_SECONDS), connection(url) as client:
         while True:
             try:
                 response = await client.post("/v1/sessions", json={"input": text}, headers={"Idempotency-Key": key})
@@ -74,13 +88,18 @@ async def log_of(url: str, session: str) -> list[Event]:
 
 
 class Viewer:
-    """What a client has seen of a session, in the order in which it came. Nothing is sorted or taken out."""
+    """What a client has seen of a session, in the order in which it came. Nothing is sorted or taken out.
 
-    def __init__(self, url: str, session: str) -> None:
+    With a `history`, it is written there too.
+    """
+
+    def __init__(self, url: str, session: str, history: History | None = None) -> None:
         self.events: list[Event] = []
         self.ids: list[str] = []
         self.connections = 0
         self._url = f"{url}/v1/sessions/{session}/events"
+        self._session = session
+        self._history = history
         self._last = ""
         self._changed = asyncio.Event()
 
@@ -105,7 +124,7 @@ class Viewer:
 
     async def watch(self) -> None:
         """Connect again with the last id whenever the connection is gone, for ever or until the log says no more."""
-        async with _client() as client:
+        async with connection() as client:
             while True:
                 self.connections += 1
                 try:
@@ -119,10 +138,15 @@ class Viewer:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": self._last} if self._last else {})
         async with client.stream("GET", self._url, headers=headers) as response:
             if response.status_code == 204:
+                self._note("ended")
                 return False
+            if response.status_code in (409, 410):
+                self._note("refused", after=self._last, status=response.status_code)
             assert response.status_code == 200, (response.status_code, await response.aread(), self._last)
+            self._note("opened", after=self._last)
             async for said in httpx2.EventSource(response):
                 if said.event == "end":
+                    self._note("ended")
                     return False
                 if said.event in ("ready", "draining"):
                     continue
@@ -133,14 +157,19 @@ class Viewer:
                 self._last = said.id
                 self.ids.append(said.id)
                 self.events.append(event)
+                self._note("seen", id=said.id, event=event)
                 self._changed.set()
         return True
 
+    def _note(self, op: str, **fields: object) -> None:
+        if self._history is not None:
+            self._history.note(f"viewer {id(self):x}", op, session=self._session, **fields)
+
 
 @asynccontextmanager
-async def viewing(url: str, session: str) -> AsyncGenerator[Viewer, None]:
+async def viewing(url: str, session: str, history: History | None = None) -> AsyncGenerator[Viewer, None]:
     """Watch a session beside what else happens."""
-    viewer = Viewer(url, session)
+    viewer = Viewer(url, session, history)
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(viewer.watch())
         try:

@@ -30,6 +30,7 @@ def note(what: str, ctx: ToolContext, given: dict[str, Any]) -> None:
         "try": ctx.try_number,
         "pid": os.getpid(),
         "at": time.time(),
+        "monotonic": time.monotonic(),
         "given": given,
         "ticket": ctx.ticket if what == "promised" else "",
     }

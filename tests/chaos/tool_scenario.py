@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tests.chaos.scenario import use
+from tests.chaos.scenario import SCENARIO, use
 
 __all__ = ["EFFECTS", "LASTING_SECONDS", "SHORTS", "STORM_CALLS", "TOOL_SCENARIO", "WORK_CALLS"]
 
@@ -42,6 +42,7 @@ def storm() -> dict[str, object]:
 TOOL_SCENARIO: list[dict[str, object]] = [
     *(work(effect) for effect in EFFECTS),
     storm(),
+    *(turn for turn in SCENARIO if turn["when"] == "story"),
     {"when": "single", "steps": [call("pays", 0, seconds=0.5), {"say": "So it is."}]},
     {"when": "promise", "steps": [call("promises", 7), {"say": "It came."}]},
     {"when": "deliver", "steps": [call("delivers", 8), {"say": "I brought it."}]},

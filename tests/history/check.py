@@ -56,4 +56,5 @@ def check(lines: Iterable[Line], *, heal_seconds: float | None = None) -> Report
         hold_tools(history, found, report)
     with report.reading("recoveries"):
         hold_recoveries(history, report, heal_seconds)
+    report.checked = +report.checked
     return report

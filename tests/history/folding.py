@@ -39,6 +39,7 @@ class Folded:
     finals: list[str] = field(default_factory=list[str])
     ends: dict[str, str] = field(default_factory=dict[str, str])
     owners: int = 0
+    events: int = 0
     going: str | None = None
     last: Event | None = None
     is_closed: bool = False
@@ -100,6 +101,7 @@ class Folded:
             case _:
                 pass
         self.last = event
+        self.events += 1
 
     def _follow(self, event: Event) -> None:
         judge, kind = self.judge, event["type"]
