@@ -45,7 +45,8 @@ SESSION_INDEX_BYTES = 65_536
 """Each index of a segment is mapped at this size; Kafka's 10 MiB is for topics of another kind."""
 
 EXISTS = 36
-REFUSED = frozenset({17, 29, 31, 37, 38, 39, 40, 42, 44})
+FEW_BROKERS = 38
+REFUSED = frozenset({17, 29, 31, 37, FEW_BROKERS, 39, 40, 42, 44})
 """Invalid name, not authorized, invalid partitions, replication, assignment, config or request, policy."""
 
 
@@ -73,13 +74,15 @@ class TopicAdmin:
             "retention.bytes": "-1",
             "segment.index.bytes": str(SESSION_INDEX_BYTES),
         }
-        await self._create([NewTopic(self._topics.session(session), 1, settings) for session in sessions])
+        # The fixed topics have as many copies, and they are there: the brokers that lack now are being restarted.
+        topics = [NewTopic(self._topics.session(session), 1, settings) for session in sessions]
+        await self._create(topics, REFUSED - {FEW_BROKERS})
 
     async def create(self, specs: Collection[TopicSpec]) -> None:
         """Create fixed topics. Existing ones are left as they are. Raises `Unavailable`, `Misconfigured`."""
         found = await self._cluster.patiently(lambda: self._cluster.metadata([spec.name for spec in specs]))
         missing = [spec for spec in specs if found[spec.name][0] == UNKNOWN_TOPIC]
-        await self._create([NewTopic(spec.name, spec.partitions, self._of(spec)) for spec in missing])
+        await self._create([NewTopic(spec.name, spec.partitions, self._of(spec)) for spec in missing], REFUSED)
 
     async def delete(self, names: Sequence[str]) -> None:
         """Delete topics, and wait until no broker knows them. Raises `Unavailable`, `Misconfigured`."""
@@ -90,13 +93,13 @@ class TopicAdmin:
             await self._cluster.patiently(lambda some=some: self._delete_once(some))
             await self._everywhere(some, present=False)
 
-    async def _create(self, topics: Sequence[NewTopic]) -> None:
+    async def _create(self, topics: Sequence[NewTopic], refused: Collection[int]) -> None:
         for start in range(0, len(topics), TOPICS_MAX):
             some = topics[start : start + TOPICS_MAX]
-            await self._cluster.patiently(lambda some=some: self._create_once(some))
+            await self._cluster.patiently(lambda some=some: self._create_once(some, refused))
             await self._everywhere([topic.name for topic in some], present=True)
 
-    async def _create_once(self, topics: Sequence[NewTopic]) -> None:
+    async def _create_once(self, topics: Sequence[NewTopic], refused: Collection[int]) -> None:
         factor = self._cluster.connection.replication_factor or -1
         wanted: list[Any] = [  # Any: aiokafka annotates the tuple with one field
             (topic.name, topic.partitions, factor, [], list(topic.settings.items())) for topic in topics
@@ -104,7 +107,7 @@ class TopicAdmin:
         request = CreateTopicsRequest(wanted, ADMIN_TIMEOUT_MS, False)
         response = await self._cluster.call_any(request, "admin")
         for name, code, message in response.topic_errors:
-            if code in REFUSED:
+            if code in refused:
                 raise Misconfigured(f"topic {name} was refused: {message or f'code {code}'}")
             if code not in (0, EXISTS):
                 raise Lost(f"topic {name} was not created: {message or f'code {code}'}")
