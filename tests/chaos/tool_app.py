@@ -19,6 +19,8 @@ __all__ = ["tooled"]
 PENDING_SECONDS = 600.0
 LASTING_SECONDS_MAX = 900
 TRIES = 3
+LARGE_CHARS = 300_000
+"""More than an event may hold, so that it goes to the archive."""
 
 
 def note(what: str, ctx: ToolContext, given: dict[str, Any]) -> None:
@@ -66,6 +68,13 @@ async def writes(number: int, seconds: float, text: str, ctx: ToolContext) -> st
     return await act(ctx, {"number": number, "seconds": seconds, "text": text})
 
 
+@tool(effect="read")
+async def large(number: int, seconds: float, text: str, ctx: ToolContext) -> str:
+    """Look up more than an event can hold."""
+    await act(ctx, {"number": number, "seconds": seconds, "text": text})
+    return str(number) * LARGE_CHARS
+
+
 @tool(effect="once", concurrency=32)
 async def pays(number: int, seconds: float, text: str, ctx: ToolContext) -> str:
     """Change something that must not be done twice."""
@@ -109,7 +118,7 @@ async def delivers(number: int, seconds: float, text: str, ctx: ToolContext) -> 
 
 tooled = Agent(
     "tooled",
-    tools=[reads, writes, pays, guarded, fails, refuses, promises, delivers],
+    tools=[reads, large, writes, pays, guarded, fails, refuses, promises, delivers],
     budget=Budget(calls=None, steps=None),
     default=True,
 )

@@ -6,7 +6,7 @@ import os
 
 from tests.chaos.scenario import SCENARIO, use
 
-__all__ = ["EFFECTS", "LASTING_SECONDS", "SHORTS", "STORM_CALLS", "TOOL_SCENARIO", "WORK_CALLS"]
+__all__ = ["EFFECTS", "LARGE_CALLS", "LASTING_SECONDS", "SHORTS", "STORM_CALLS", "TOOL_SCENARIO", "WORK_CALLS"]
 
 EFFECTS = {"read": "reads", "write": "writes", "once": "pays"}
 """The tool of each effect; the word for a turn with it is the effect."""
@@ -18,6 +18,7 @@ STORM_CALLS = 10
 STORM_SECONDS = 1.5
 LASTING_SECONDS = 40.0 if os.environ.get("PLAYHEAD_CHAOS_ALL") == "1" else 16.0
 """Longer than the session timeout, and than silence is put up with."""
+LARGE_CALLS = 3
 SHORTS = 100
 """As many as a message may ask for."""
 
@@ -43,6 +44,10 @@ TOOL_SCENARIO: list[dict[str, object]] = [
     *(work(effect) for effect in EFFECTS),
     storm(),
     *(turn for turn in SCENARIO if turn["when"] == "story"),
+    {
+        "when": "large",
+        "steps": [*(call("large", number, seconds=0) for number in range(LARGE_CALLS)), {"say": "Much."}],
+    },
     {"when": "single", "steps": [call("pays", 0, seconds=0.5), {"say": "So it is."}]},
     {"when": "promise", "steps": [call("promises", 7), {"say": "It came."}]},
     {"when": "deliver", "steps": [call("delivers", 8), {"say": "I brought it."}]},

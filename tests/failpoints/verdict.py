@@ -41,6 +41,8 @@ async def hold(system: System, runs: dict[SessionId, int]) -> None:
         assert sum(isinstance(one.event, RunCompleted) for one in events) == count, "a run did not complete"
         assert not pending(state)
         _hold_calls(system, session, events)
+    listed = {one.session for one in await _said(system, system.topics.sessions.name) if isinstance(one, ListSession)}
+    assert listed == runs.keys(), "what was asked for again was begun again"
     letters = [one for one in await _said(system, system.topics.deadletter.name) if isinstance(one, DeadLetter)]
     for topic in (system.topics.requests.name, system.topics.tools("default").name):
         sent = [one for one in await _values(system, topic) if one in GARBAGE]
