@@ -186,6 +186,11 @@ def read_nothing(lines: History) -> None:
     lines.append(other | {"key": "fourth"})
 
 
+def not_say_which_run(lines: History) -> None:
+    for line in messages(lines, "first"):
+        del line["run"]
+
+
 USERS: dict[str, tuple[str, Callable[[History], None]]] = {
     "an accepted message is not in the log": ("L1", accept_what_is_not_there),
     "an accepted message has no end": ("O1", accept_what_is_not_there),
@@ -196,6 +201,7 @@ USERS: dict[str, tuple[str, Callable[[History], None]]] = {
     "two keys have one run": ("O2", share_a_run),
     "a message overtakes one that was accepted before": ("L4", say_the_last_first),
     "a session with an accepted message is not read": ("H", read_nothing),
+    "it is not said as which run it was accepted": ("H", not_say_which_run),
 }
 
 
@@ -215,6 +221,50 @@ def test_a_message_of_which_nobody_knows_may_be_there_or_not() -> None:
     assert broken(lines) == set()
 
 
+def test_a_run_that_does_not_end_is_found_by_all_that_it_was_promised_to() -> None:
+    lines = true_history()
+    log = lines[-1]
+    log["events"] = [pair for pair in log["events"] if pair[1]["type"] != "run_cancelled"]
+    log.update(state=None, records=None)
+    assert {"O1", "O5", "LV1", "LV4"} <= broken(lines)
+
+
+def test_a_run_that_takes_too_long_after_the_faults_is_found() -> None:
+    lines = true_history()
+    assert check(lines, heal_seconds=0).violations == []
+    fault, healed = place(lines, "fault"), place(lines, "healed")
+    lines.insert(fault + 1, lines.pop(healed) | {"at": lines[fault]["at"]})
+    assert check(lines, heal_seconds=60).violations == []
+    assert {invariant for invariant, _ in check(lines, heal_seconds=0.01).violations} == {"LV1"}
+
+
+def answered(**fields: object) -> History:
+    """Give a history in which the first call of `look` asks, and is answered yes; and what a user says of that."""
+    lines: History = [true_history()[-1] | {"state": None, "records": None}]
+    events = [event for _, event in lines[0]["events"]]
+    (start,) = [one for one in events if one["type"] == "tool_started" and one["call_id"] == events[10]["call_id"]]
+    place = {key: start[key] for key in ("at", "run_id", "step", "attempt")} | {"question_id": "q"}
+    asked = place | {"type": "question_asked", "content": "Sure?", "call_id": start["call_id"]}
+    spot = events.index(start) + 1
+    events[spot:spot] = [asked, place | {"type": "question_answered", "content": True, "by": "user"}]
+    for seq, event in enumerate(events, 1):
+        event["seq"] = seq
+    lines[0]["events"] = [[f"{event['seq']}-00000000", event] for event in events]
+    said = {"at": 0.0, "node": "user", "op": "answer", "key": "a", "session": lines[0]["session"], "question": "q"}
+    return [*lines, said | {"phase": "invoke"} | fields, said | fields]
+
+
+def test_answers_are_held_against_the_log() -> None:
+    assert broken(answered(phase="ok", content=True)) == set()
+    assert broken(answered(phase="info", content=True)) == set()
+    assert broken(answered(phase="fail", content=True)) == {"L2"}
+    assert broken(answered(phase="fail", content=False)) == set()
+    lines = answered(phase="ok", content=True)
+    log = lines[0]
+    log["events"] = [pair for pair in log["events"] if pair[1]["type"] not in ("question_answered", "tool_result")]
+    assert "L1" in broken(lines)
+
+
 # --- what is stored, and what the state says
 
 
@@ -232,6 +282,13 @@ def state(**changes: object) -> Callable[[Line], object]:
     return lambda log: log["state"].update(changes)
 
 
+def keep(role: str) -> Callable[[Line], object]:
+    def change(log: Line) -> None:
+        log["state"]["messages"] = [one for one in log["state"]["messages"] if one["role"] == role]
+
+    return change
+
+
 STORED: dict[str, tuple[str, Callable[[Line], object]]] = {
     "a bit is flipped": ("S3", flip),
     "a record is gone": ("S3", records(lambda values: values.pop(9))),
@@ -239,7 +296,8 @@ STORED: dict[str, tuple[str, Callable[[Line], object]]] = {
     "two records are swapped": ("S3", records(lambda values: values.insert(9, values.pop(10)))),
     "a record cannot be read": ("S3", records(lambda values: values.__setitem__(9, "AAAA"))),
     "the state ends elsewhere": ("L8", state(last_seq=3)),
-    "the state has other messages": ("L8", state(messages=[])),
+    "the state lacks what was asked": ("L8", keep("assistant")),
+    "the state lacks what was said": ("L8", keep("user")),
     "the state has another status": ("L8", state(status="running")),
     "the state has open calls": ("L8", state(pending=[{"call_id": "call_x"}])),
     "the state counts other tokens": ("L8", state(usage={"input_tokens": 1})),
@@ -253,6 +311,16 @@ def test_what_is_stored_and_folded_otherwise_is_found(case: str) -> None:
     invariant, corrupt = STORED[case]
     corrupt(lines[-1])
     assert broken(lines) == {invariant}
+
+
+def test_readers_who_are_shown_something_else_than_is_stored_are_found() -> None:
+    log = true_history()[-1]
+    log["events"][30][0] = "31-00000000"
+    assert broken([log]) == {"S3"}
+    log = true_history()[-1]
+    ended = next(event for _, event in log["events"] if event["type"] == "run_completed")
+    ended["type"] = "run_failed"
+    assert broken([log]) == {"L3", "L7"}
 
 
 def test_what_was_stored_and_not_accepted_is_void_and_no_violation() -> None:

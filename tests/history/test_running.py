@@ -63,6 +63,12 @@ def begin_long_after_the_cancel(lines: History) -> None:
     lines.append(stopped | {"at": lines[-1]["at"] + 60})
 
 
+def not_say_that_it_starts(lines: History) -> None:
+    log, call = lines[place(lines, "log")], call_of(lines, "pay")
+    is_start = [pair[1]["type"] == "tool_started" and pair[1]["call_id"] == call["call_id"] for pair in log["events"]]
+    log["events"] = [pair for pair, start in zip(log["events"], is_start, strict=True) if not start]
+
+
 def ask_for_leave(lines: History) -> None:
     """Have the log say that a call that ran was asked for and never allowed."""
     log = lines[place(lines, "log")]
@@ -71,31 +77,31 @@ def ask_for_leave(lines: History) -> None:
     log["events"].insert(13, ["14-00000000", {"seq": 14, "type": "approval_requested", "reason": "?", **asked}])
 
 
-TOOLS: dict[str, tuple[str, Callable[[History], object]]] = {
-    "a once call begins twice": ("T3", note_again("pay")),
-    "a once call begins in two processes": ("T3", note_again("pay", process=2)),
-    "a once call is ok and never ran": ("T3", note_not("pay", "begun", "done")),
-    "a once call was lost and is ok": ("T3", note_not("pay", "done")),
-    "a read is ok and never ran": ("T2", note_not("look", "begun", "done")),
-    "a read is ok and was never done": ("T2", note_not("look", "done")),
-    "a second run has another key": ("T2", note_again("look", key="other", process=2)),
-    "two calls have one key": ("T2", share_a_key),
-    "the arguments are others": ("T5", note("look", given={"city": "Oslo"})),
-    "a denied call runs": ("T4", run_what_is_denied),
-    "a call runs without its approval": ("T4", ask_for_leave),
-    "a try is left out": ("T6", note_again("look", **{"try": 3})),
-    "a once call is tried again": ("T6", note_again("pay", **{"try": 2})),
-    "a call runs that is in no log": ("O4", note_again("look", call="call_x", key="key_x")),
-    "a call begins long after the cancel": ("O5", begin_long_after_the_cancel),
-    "a note has no key": ("H", lambda lines: noted(lines, "look").pop("key")),
+TOOLS: dict[str, tuple[str, str, Callable[[History], object]]] = {
+    "a once call runs before the log says so": ("T3", "the log says that it starts", not_say_that_it_starts),
+    "a once call begins twice": ("T3", "starts 1 time", note_again("pay")),
+    "a once call begins in two processes": ("T3", "starts 1 time", note_again("pay", process=2)),
+    "a once call is ok and never ran": ("T3", "no start", note_not("pay", "begun")),
+    "a once call was lost and is ok": ("T3", "no end of it", note_not("pay", "done")),
+    "a read is ok and never ran": ("T2", "no start", note_not("look", "begun")),
+    "a read is ok and was never done": ("T2", "no end of it", note_not("look", "done")),
+    "a second run has another key": ("T2", "one key", note_again("look", key="other", process=2)),
+    "two calls have one key": ("T2", "a key each", share_a_key),
+    "the arguments are others": ("T5", "given what is logged", note("look", given={"city": "Oslo"})),
+    "a denied call runs": ("T4", "without its approval", run_what_is_denied),
+    "a call runs without its approval": ("T4", "without its approval", ask_for_leave),
+    "a try is left out": ("T6", "try 2 comes next", note_again("look", **{"try": 3})),
+    "a once call is tried again": ("T6", "try 2 comes next", note_again("pay", **{"try": 2})),
+    "a call runs that is in no log": ("O4", "is in a log before", note_again("look", call="call_x", key="key_x")),
+    "a call begins long after the cancel": ("O5", "after the run was cancelled", begin_long_after_the_cancel),
+    "a note has no key": ("H", "KeyError: 'key'", lambda lines: noted(lines, "look").pop("key")),
 }
 
 
 @pytest.mark.parametrize("case", TOOLS)
 def test_what_no_tool_may_do_is_found(case: str) -> None:
-    invariant, corrupt = TOOLS[case]
-    lines = with_tools(corrupt)
-    assert invariant in broken(lines)
+    invariant, text, corrupt = TOOLS[case]
+    assert [said for of, said in check(with_tools(corrupt)).violations if of == invariant and text in said]
 
 
 @pytest.mark.parametrize("change", [note_again("look"), note_again("look", **{"try": 2})])
