@@ -21,9 +21,11 @@ from typing import Any
 import orjson
 
 from tests.history.report import percentile
+from tests.simulation.ablations import ABLATIONS, Ablation
 from tests.simulation.nemesis import KINDS
 from tests.simulation.run import Outcome, Plan, simulate
 
+ABLATED_AT_ONCE = 8
 BATCH = 10
 """How many seeds a fork runs."""
 SHOWN_MAX = 20
@@ -156,6 +158,34 @@ def _seeds(arguments: argparse.Namespace) -> int:
     return 1 if totals.failed else 0
 
 
+def _ablations(arguments: argparse.Namespace) -> int:
+    """Remove each safeguard in turn, and look for a seed that notices."""
+    missed = 0
+    print(f"{'without':72} seeds  seconds  first noticed as")
+    for ablation in ABLATIONS:
+        began, tried = time.perf_counter(), 0
+        caught: tuple[str, str] | None = None
+
+        def work(seed: int, ablation: Ablation = ablation) -> dict[str, Any]:
+            return _told(simulate(Plan(seed), ablation.applied()))
+
+        for start in range(arguments.first, arguments.first + arguments.seeds, ABLATED_AT_ONCE):
+            batches = [[seed] for seed in range(start, start + ABLATED_AT_ONCE)]
+            found = sorted(forked(batches, arguments.jobs, work), key=lambda one: one.get("seed", 0))
+            crashed = next((one["status"] for one in found if "crashed" in one), None)
+            if crashed is not None:
+                raise RuntimeError(crashed)
+            failed = next((one for one in found if one["violations"]), None)
+            tried = failed["seed"] - arguments.first + 1 if failed else tried + len(found)
+            if failed:
+                caught = failed["violations"][0]
+                break
+        missed += caught is None
+        shown = "NOT NOTICED" if caught is None else f"{caught[0]}: {caught[1][:90]}"
+        print(f"{ablation.name:72} {tried:5} {time.perf_counter() - began:8.1f}  {shown}", flush=True)
+    return 1 if missed else 0
+
+
 def _tried(plan: Plan) -> Outcome:
     """Carry a plan out in a fork."""
     found = next(forked([[0]], 1, lambda _: _told(simulate(plan))))
@@ -241,6 +271,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--every", type=float, default=30.0, help="seconds between two words on how far it is")
     parser.add_argument("--seed", type=int, help="one seed alone")
+    parser.add_argument("--ablations", action="store_true", help="remove each safeguard: which seed notices?")
     parser.add_argument("--trace", action="store_true", help="with --seed: print what happened")
     parser.add_argument("--shrink", action="store_true", help="with --seed: leave out what it does not need to fail")
     parser.add_argument(
@@ -248,6 +279,8 @@ def main() -> int:
     )
     parser.add_argument("--skip", action="append", default=[], type=int, help="with --seed: leave out an act")
     arguments = parser.parse_args()
+    if arguments.ablations:
+        return _ablations(arguments)
     if arguments.seed is None:
         return _seeds(arguments)
     return _shrink(arguments) if arguments.shrink else _one(arguments)

@@ -34,8 +34,8 @@ KINDS = (
     "tool_hung",
     "tool_failed",
 )
-EVENT_SECONDS = 0.8
-"""How long it is between two faults, on average."""
+EVENT_SECONDS = (0.15, 0.8, 2.0)
+"""How long it is between two faults, on average: one of these."""
 
 
 @dataclass
@@ -50,6 +50,7 @@ class Nemesis:
     def __post_init__(self) -> None:
         self.chance = self.world.chance_of("nemesis")
         self.done: list[int] = []
+        self.focus = ""
 
     def prepare(self) -> None:
         """Set how likely it is that calls, models and tools fail."""
@@ -70,9 +71,10 @@ class Nemesis:
         """Do harm for a time; then let nothing go wrong any more."""
         world, times = self.world, self.world.chance_of("times")
         acts = [kind for kind in KINDS if hasattr(self, f"_{kind}")]
-        until, number = world.loop.time() + seconds, 0
+        until, number, between = world.loop.time() + seconds, 0, times.choice(EVENT_SECONDS)
+        self.focus = times.choice(("", "", "orchestrator", "worker", "gateway"))
         while world.loop.time() < until:
-            await asyncio.sleep(times.expovariate(1 / EVENT_SECONDS))
+            await asyncio.sleep(times.expovariate(1 / between))
             number += 1
             self.chance = world.chance_of(f"act {number}")
             mine = [act for act in acts if act in self.kinds]
@@ -100,7 +102,7 @@ class Nemesis:
         self.world.history.note("nemesis", "fault", kind=kind, target=target, **fields)
 
     def _any(self) -> Node | None:
-        up = [node for node in self.world.nodes if node.is_up]
+        up = [node for node in self.world.nodes if node.is_up and node.name.startswith(self.focus)]
         return self.chance.choice(up) if up else None
 
     def _kill(self, *, silently: bool = False) -> None:

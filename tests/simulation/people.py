@@ -58,6 +58,8 @@ class Viewer:
         self.seen = 0
         self.connection: Connection | None = None
         self.slowness = 0.0
+        self.restlessness = 0.0
+        """How likely it is, at each arrival, that it leaves and comes back."""
 
     async def watch(self) -> None:
         """Watch for ever, or until the log says no more."""
@@ -104,6 +106,8 @@ class Viewer:
             for block in blocks:
                 if self._take(block):
                     return True
+            if self.restlessness and self._web.chance.random() < self.restlessness:
+                return False
 
     def _take(self, block: bytes) -> bool:
         """Take one block of the stream; tell whether it was the last of all."""

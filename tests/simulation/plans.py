@@ -35,9 +35,10 @@ from tests.simulation.loop import process_of
 __all__ = ["BUDGET", "HANDS", "Hands", "Moods", "SimModel", "agent", "plan_of", "tools"]
 
 TOOLS = ("look", "put", "pay", "guarded", "missing")
-BUDGET = Budget(steps=6, calls=12, wall_seconds=None)
+BUDGET = Budget(steps=3, calls=8, wall_seconds=None)
 TIMEOUT_SECONDS = 4.0
 TRIES = 2
+LENGTHS_SECONDS = (0.05, 0.5, 3.0)
 WORDS = ("the", "log", "is", "“the”", "truth", "é", "\n", "\u2028", "and", "nothing", "else")
 
 
@@ -61,7 +62,11 @@ def plan_of(chance: random.Random) -> str:
     steps: list[list[dict[str, Any]]] = []
     for step in range(chance.choice((0, 1, 1, 2, 3))):
         uses = [
-            {"tool": chance.choice(TOOLS), "n": 100 * step + place, "seconds": round(chance.random() * 0.5, 3)}
+            {
+                "tool": chance.choice(TOOLS),
+                "n": 100 * step + place,
+                "seconds": round(chance.random() * chance.choice(LENGTHS_SECONDS), 3),
+            }
             for place in range(chance.choice((1, 1, 2, 3)))
         ]
         steps.append(uses)

@@ -257,6 +257,10 @@ class Group:
                         self.network.hop(), member.changed.set, context=self.network.server.context
                     )
 
+    def begins_at(self, place: Place) -> tuple[int, str]:
+        """Tell how far the group is."""
+        return self.committed.get(place, (0, ""))
+
     def places(self, partitions: frozenset[int]) -> list[Place]:
         """List the places of partitions."""
         return [(topic, p) for p in sorted(partitions) for topic, width in self.widths.items() if p < width]
@@ -347,7 +351,7 @@ class SimMember:
 
     def _begin(self, partitions: frozenset[int]) -> None:
         for place in self._group.places(partitions):
-            offset, finished = self._group.committed.get(place, (0, ""))
+            offset, finished = self._group.begins_at(place)
             self.held[place] = _Held(offset, Progress(decode_finished(offset, finished)))
 
     def _let_go(self) -> None:

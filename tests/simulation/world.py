@@ -131,6 +131,7 @@ class Size:
     viewers: int = 3
     messages: int = 2
     partitions: int = 3
+    concurrency: int = 4
 
 
 class World:
@@ -178,13 +179,14 @@ class World:
             process = self.loop.process(f"viewer-{number}")
             known = self.known[number % len(self.known)]
             viewer = Viewer(process.name, process, self.web, known, self.history)
+            viewer.restlessness = self.chance.choice((0.0, 0.02, 0.1))
             self.viewers.append(viewer)
             self.loop.begin(process, self._watch(viewer, known), process.name)
 
     async def _watch(self, viewer: Viewer, known: Known) -> None:
         while not known.session:
             await asyncio.sleep(0.1)
-        await asyncio.sleep(self.chance.random() ** 4 * 5)
+        await asyncio.sleep(self.chance.random() ** 2 * 8)
         await viewer.watch()
 
 
@@ -222,7 +224,7 @@ def _worker(pool: str) -> Build:
             entropy=lambda: world.entropy.randbytes(16),
         )
         limits = WorkerLimits(grace_seconds=DRAIN_SECONDS)
-        worker = Worker(parts, tools(), pool, concurrency=4, name=node.process.name, limits=limits)
+        worker = Worker(parts, tools(), pool, concurrency=world.size.concurrency, name=node.process.name, limits=limits)
         await worker.serve(node.stop)
 
     return work
