@@ -123,24 +123,30 @@ async def fetch_once(cluster: Cluster, place: Place, offset: int, bytes_max: int
 
     Raises `NoTopic`, `Lost`; an offset out of range is the caller's to judge.
     """
-    topic, partition = place
-    node = await cluster.leader(topic, partition)
-    response = await cluster.call(node, Fetch([(place, offset)], wait_ms=0, bytes_max=bytes_max), _reading(place))
+    response = await _ask(cluster, place, Fetch([(place, offset)], wait_ms=0, bytes_max=bytes_max))
     part = parts(response)[place]
     if part.code and part.code != OUT_OF_RANGE:
-        raise misplaced(cluster, topic, part.code)
+        raise misplaced(cluster, place[0], part.code)
     return part
 
 
 async def end_of(cluster: Cluster, place: Place, which: int = LATEST) -> int:
     """Ask where a partition ends (or, with `EARLIEST`, begins) now. Raises `NoTopic`, `Lost`."""
     topic, partition = place
-    node = await cluster.leader(topic, partition)
-    response = await cluster.call(node, OffsetRequest(-1, 0, [(topic, [(partition, which)])]), _reading(place))
+    response = await _ask(cluster, place, OffsetRequest(-1, 0, [(topic, [(partition, which)])]))
     _, code, *rest = response.topics[0][1][0]
     if code:
         raise misplaced(cluster, topic, code)
     return int(rest[1])
+
+
+async def _ask(cluster: Cluster, place: Place, request: Request[Any]) -> Any:  # Any: aiokafka's response structs
+    node = await cluster.leader(*place)
+    try:
+        return await cluster.call(node, request, _reading(place))
+    except Lost:
+        cluster.forget(place[0])  # a node that does not answer may lead it no more
+        raise
 
 
 def _reading(place: Place) -> str:
