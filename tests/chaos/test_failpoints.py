@@ -31,8 +31,9 @@ from tests.history.folding import folded
 
 ALL = os.environ.get("PLAYHEAD_CHAOS_ALL") == "1"
 AT_ONCE = 4
-SAMPLED = 4
-"""Of so many points one is tried where not all are."""
+SAMPLED = 5
+"""Of so many points one is tried where not all are: an odd number, so that it is one before a boundary, then one after.
+"""
 DIED_SECONDS = 30.0
 CALLS = {**dict.fromkeys(EFFECTS, WORK_CALLS), "large": LARGE_CALLS}
 """How many calls a session has, by the word that it begins with."""

@@ -79,13 +79,13 @@ class Anybody:
         return UNBOUNDED
 
 
-@dataclass
+@dataclass(eq=False)
 class Life:
-    """One life of a node. `decide` is the trial's; once dead, every point is the end."""
+    """One life of a node. `decision` is the trial's; once dead, every point is the end. `others` die with it."""
 
     number: int
     decision: Decide
-    seen: Counter[str]
+    others: set[Life]
     dead: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -95,19 +95,23 @@ class Life:
     def decide(self, point: str) -> Action | None:
         if self.dead.is_set():
             return Action.KILL
-        self.seen[point] += 1
         return self.decision(point)
 
     def halt(self, action: Action) -> None:
         assert action is Action.KILL, "there is no other process here that could wake it up"
-        self.dead.set()
+        for life in {self, *self.others}:
+            life.dead.set()
 
 
 @dataclass
 class System:
-    """The store, and the nodes on it. `decide` is asked at every point that a live node of any role reaches."""
+    """The store, and the nodes on it. `decide` is asked at every point that a live node of any role reaches.
+
+    `one_process`: no node dies alone.
+    """
 
     decide: Decide
+    one_process: bool = False
     log: MemorySessionLog = field(default_factory=MemorySessionLog)
     queue: MemoryQueue = field(default_factory=lambda: MemoryQueue(grace_seconds=HANDOVER_SECONDS))
     archive: MemoryArchive = field(default_factory=MemoryArchive)
@@ -115,9 +119,9 @@ class System:
     codec: Codec = CODEC
     telemetry: Telemetry = field(default_factory=Telemetry)
     journal: Journal = field(default_factory=Journal)
-    seen: Counter[str] = field(default_factory=Counter[str])
     lives: Counter[str] = field(default_factory=Counter[str])
     orchestrator: Orchestrator | None = None
+    _alive: set[Life] = field(default_factory=set[Life])
     _gateway: asyncio.Queue[tuple[httpx2.AsyncClient, Life]] = field(
         default_factory=lambda: asyncio.Queue[tuple[httpx2.AsyncClient, Life]](1)
     )
@@ -144,7 +148,8 @@ class System:
         """Live one life after another: a node that is killed, or that cannot go on without its store, is replaced."""
         while not stop.is_set():
             self.lives[role] += 1
-            life = Life(self.lives[role], self.decide, self.seen)
+            life = Life(self.lives[role], self.decide, self._alive if self.one_process else set())
+            self._alive.add(life)
             async with asyncio.TaskGroup() as tasks:
                 serving = tasks.create_task(_unless_unavailable(serve(life, stop)))
                 dying = tasks.create_task(life.dead.wait())
@@ -155,6 +160,7 @@ class System:
                         serving.cancel()
                         await asyncio.wait((serving,), timeout=0.01)
                 dying.cancel()
+            self._alive.discard(life)
 
     async def _own(self, life: Life, stop: asyncio.Event) -> None:
         faults = life.faults

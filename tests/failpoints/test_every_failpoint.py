@@ -1,7 +1,7 @@
 """Every failpoint, the first time and a later one that it is reached, with all that can go wrong at it.
 
-A whole system in one process: a death is the end of one node, and another one takes its place. That the same holds of
-real processes is tried in `tests/chaos/test_failpoints.py`, by kill -9.
+A whole system in one process: a death is the end of one node or of all at once, and others take their places. That the
+same holds of real processes is tried in `tests/chaos/test_failpoints.py`, by kill -9.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 from playhead.failpoints import Action, actions_at, on_the_nth, points_of
@@ -36,7 +37,10 @@ ROLES: dict[Role, tuple[Role, ...]] = {
     "worker": ("owner", "worker"),
     "gateway": ("owner", "worker", "gateway"),
 }
-COLUMNS = (Action.KILL, Action.DELAY, Action.REFUSED, Action.LOST, Action.TWICE)
+ALL_DIE: Literal["all die"] = "all die"
+"""As one process does that is all nodes: `playhead dev`."""
+What = Action | Literal["all die"]
+COLUMNS: tuple[What, ...] = (Action.KILL, ALL_DIE, Action.DELAY, Action.REFUSED, Action.LOST, Action.TWICE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class Trial:
 
     point: str
     nth: int
-    action: Action
+    what: What
 
     @property
     def role(self) -> Role:
@@ -59,11 +63,13 @@ def trials(role: Role) -> Iterator[Trial]:
         for action in actions_at(point):
             if action is not Action.STOP:  # there is no process here to be stopped
                 yield from (Trial(point, nth, action) for nth in sorted({FIRST, later}))
+        yield from (Trial(point, nth, ALL_DIE) for nth in sorted({FIRST, later}))
 
 
 async def tried(trial: Trial) -> bool:
     """Make a trial; tell whether the point was reached so often. Raises `AssertionError` if anything does not hold."""
-    decide, struck = on_the_nth(trial.point, trial.nth, trial.action), list[Action]()
+    action = Action.KILL if trial.what == ALL_DIE else trial.what
+    decide, struck = on_the_nth(trial.point, trial.nth, action), list[Action]()
 
     def deciding(point: str) -> Action | None:
         action = decide(point)
@@ -71,11 +77,12 @@ async def tried(trial: Trial) -> bool:
             struck.append(action)
         return action
 
-    system = System(deciding)
+    system = System(deciding, one_process=trial.what == ALL_DIE)
     async with asyncio.timeout(PATIENCE_SECONDS), system.running(*ROLES[trial.role]):
         runs = await USERS[trial.role](system)
         await settled(system, runs)
-    await hold(system, runs)
+    may_lose = action is Action.DELAY or any(lives > 1 for lives in system.lives.values())
+    await hold(system, runs, may_lose=may_lose)
     return bool(struck)
 
 
@@ -84,7 +91,7 @@ def table(results: dict[Trial, str]) -> str:
     lines = [f"{'':36}" + "".join(f"{action:14}" for action in COLUMNS)]
     for point in dict.fromkeys(trial.point for trial in results):
         cells = [
-            " ".join(f"{trial.nth}:{result}" for trial, result in results.items() if (trial.point, trial.action) == at)
+            " ".join(f"{trial.nth}:{result}" for trial, result in results.items() if (trial.point, trial.what) == at)
             for at in ((point, action) for action in COLUMNS)
         ]
         lines.append(f"{point:36}" + "".join(f"{cell or '-':14}" for cell in cells))
@@ -113,7 +120,7 @@ async def test_whatever_goes_wrong_at_any_point_every_run_completes_and_all_inva
     print(f"\n{table(results)}")  # noqa: T201 - what was covered
     if failures:
         raise ExceptionGroup(
-            "\n".join(f"{trial.point}:{trial.nth}:{trial.action}: {error!r}" for trial, error in failures),
+            "\n".join(f"{trial.point}:{trial.nth}:{trial.what}: {error!r}" for trial, error in failures),
             [error for _, error in failures],
         )
     assert set(results.values()) == {"ok"}, "a point was never reached"
