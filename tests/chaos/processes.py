@@ -36,11 +36,12 @@ ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 class Process:
     """A `playhead` process, what it printed and logged, and the port of the first address that it printed."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, name: str, process: asyncio.subprocess.Process, lines_kept: int = LINES_KEPT) -> None:
         self.name = name
         self.port = 0
-        self.printed: deque[str] = deque(maxlen=LINES_KEPT)
-        self.logged: deque[str] = deque(maxlen=LINES_KEPT)
+        self.printed: deque[str] = deque(maxlen=lines_kept)
+        self.logged: deque[str] = deque(maxlen=lines_kept)
+        self.has_served = False
         self._process = process
         self._ready = asyncio.Event()
         assert process.stdout is not None
@@ -52,7 +53,9 @@ class Process:
         )
 
     @classmethod
-    async def begin(cls, name: str, arguments: Sequence[str], variables: Mapping[str, str]) -> Process:
+    async def begin(
+        cls, name: str, arguments: Sequence[str], variables: Mapping[str, str], lines_kept: int = LINES_KEPT
+    ) -> Process:
         """Start it, without waiting for anything."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "playhead_cli", *arguments),
@@ -62,7 +65,7 @@ class Process:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        return cls(name, process)
+        return cls(name, process, lines_kept)
 
     @property
     def url(self) -> str:
@@ -85,6 +88,11 @@ class Process:
             await self.kill()
         assert self.is_running, f"{self.name} did not become ready: {self.last_words()}"
 
+    async def serves(self) -> bool:
+        """Wait until it says that it serves, or has ended without."""
+        await self._ready.wait()
+        return self.has_served
+
     def signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
@@ -96,7 +104,7 @@ class Process:
             while watched.status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110
                 await asyncio.sleep(POLL_SECONDS)  # the system tells nobody
 
-    async def exited(self, seconds: float = EXIT_SECONDS) -> int:
+    async def exited(self, seconds: float | None = EXIT_SECONDS) -> int:
         """Wait for its end and give its exit code."""
         async with asyncio.timeout(seconds):
             code = await self._process.wait()
@@ -113,8 +121,12 @@ class Process:
         self.signal(signal.SIGTERM)
         return await self.exited()
 
+    def words(self) -> str:
+        """Give what is kept of what it printed and logged."""
+        return "\n".join((*self.printed, *self.logged))
+
     def last_words(self) -> str:
-        return "\n".join((*self.printed, *self.logged))[-6_000:]
+        return self.words()[-6_000:]
 
     def _print(self, line: str) -> None:
         self.printed.append(line)
@@ -122,6 +134,7 @@ class Process:
         if found and not self.port:
             self.port = int(found[1])
         if line.startswith("ready in "):
+            self.has_served = True
             self._ready.set()
 
     async def _listen(self, pipe: asyncio.StreamReader, hear: Callable[[str], None]) -> None:

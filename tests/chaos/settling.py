@@ -1,0 +1,127 @@
+"""What is left after a storm: each session's log, read whole, by every gateway and as it is stored; and the figures."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, cast
+
+import httpx2
+from playhead.adapters.kafka.connection import Cluster, KafkaConnection
+from playhead.adapters.kafka.follow import catch_up
+
+from tests.chaos.crowd import client
+from tests.history.folding import ENDS
+from tests.history.lines import History, Line
+
+__all__ = ["coverage", "noted_by_tools", "read_all", "stalls"]
+
+PHASES = {
+    "model_call_started": "asked",
+    "thinking": "speaking",
+    "text_delta": "speaking",
+    "tool_input_delta": "speaking",
+    "model_call_completed": "said",
+    "tool_call": "handed out",
+    "tool_started": "running",
+    "tool_progress": "running",
+    "tool_retry": "running",
+    "tool_result": "returned",
+}
+"""Where in its life a session was, by the last event that anybody had seen of it; `between` for all others."""
+
+
+async def read_all(history: History, urls: Sequence[str], kafka: str, prefix: str, sessions: Iterable[str]) -> None:
+    """Note the log of every session as each gateway shows it, and as it is stored."""
+    cluster = Cluster(KafkaConnection(kafka), "reader")
+    await cluster.open()
+    try:
+        for session in sessions:
+            records = await _stored(cluster, f"{prefix}.session.{session}")
+            for number, url in enumerate(urls, 1):
+                async with client(url) as http:
+                    events = await _shown(http, session)
+                    response = await http.get(f"/v1/sessions/{session}")
+                    state = response.json() if response.is_success else None
+                history.note(f"reader-{number}", "log", session=session, events=events, state=state, records=records)
+    finally:
+        await cluster.close()
+
+
+def noted_by_tools(journal: Path, ahead: float) -> list[Line]:
+    """Turn what tools noted into lines of a history, whose clock is so far ahead of theirs."""
+    lines: list[Line] = []
+    for text in journal.read_text().splitlines():
+        one = json.loads(text)
+        kept = {name: one[name] for name in ("what", "call", "key", "try", "given")} | {"process": one["pid"]}
+        lines.append({"at": one["at"] + ahead, "node": f"tool-{one['pid']}", "op": "tool", **kept})
+    return sorted(lines, key=lambda line: line["at"])
+
+
+def stalls(lines: Iterable[Line]) -> list[tuple[float, str, str]]:
+    """Give for each fault how long the session that waited longest was without a new event, whose run was going."""
+    fresh: defaultdict[str, list[float]] = defaultdict(list)
+    known: set[tuple[str, str]] = set()
+    runs: dict[tuple[str, str], list[float]] = {}
+    faults: list[Line] = []
+    for line in lines:
+        if line["op"] == "fault":
+            faults.append(line)
+        elif line["op"] == "seen" and (line["session"], line["id"]) not in known:
+            known.add((line["session"], line["id"]))
+            fresh[line["session"]].append(line["at"])
+            event = line["event"]
+            if event["type"] == "run_started":
+                runs[line["session"], event["run_id"]] = [line["at"], float("inf")]
+            elif event["type"] in ENDS and (line["session"], event["run_id"]) in runs:
+                runs[line["session"], event["run_id"]][1] = line["at"]
+    found: list[tuple[float, str, str]] = []
+    for fault in faults:
+        at = fault["at"]
+        going = {session for (session, _), (start, end) in runs.items() if start <= at < end}
+        later = [times[place] for one in going if (place := bisect_right(times := fresh[one], at)) < len(times)]
+        if later:
+            found.append((max(later) - at, fault["kind"], fault["target"]))
+    return found
+
+
+def coverage(lines: Iterable[Line]) -> dict[str, Counter[str]]:
+    """Give for each kind of fault how often it met a session in each phase of its life."""
+    last: dict[str, tuple[int, str]] = {}
+    found: defaultdict[str, Counter[str]] = defaultdict(Counter[str])
+    for line in lines:
+        if line["op"] == "seen":
+            seq, kind = line["event"]["seq"], line["event"]["type"]
+            last[line["session"]] = max(last.get(line["session"], (0, "")), (seq, kind))
+        elif line["op"] == "fault":
+            going = [kind for _, kind in last.values() if kind != "session_closed"]
+            found[line["kind"]].update(PHASES.get(kind, "between") for kind in going)
+    return found
+
+
+async def _shown(http: httpx2.AsyncClient, session: str) -> list[tuple[str, Any]]:
+    headers = {"Accept": "text/event-stream"}
+    events: list[tuple[str, Any]] = []
+    last = -1
+    async with http.stream("GET", f"/v1/sessions/{session}/events", headers=headers) as response:
+        assert response.status_code == 200, (session, response.status_code, await response.aread())
+        async for said in httpx2.EventSource(response):
+            if said.event == "end":
+                break
+            if said.event == "ready":
+                last = int(cast("dict[str, Any]", said.json())["last_seq"])
+            elif said.event != "draining":
+                events.append((str(said.id), said.json()))
+            if len(events) == last:
+                break
+    return events
+
+
+async def _stored(cluster: Cluster, topic: str) -> list[str]:
+    async with aclosing(catch_up(cluster, (topic, 0), 0)) as chunks:
+        return [b64encode(record.value).decode() async for chunk in chunks for record in chunk.records]
