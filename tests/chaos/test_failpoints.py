@@ -21,7 +21,7 @@ import pytest
 from playhead.failpoints import points_of
 from playhead_gateway.access.keys import ENTROPY_BYTES, new_key
 
-from tests.chaos.client import began_surely, check, viewing
+from tests.chaos.client import WAIT_SECONDS, began_surely, check, viewing
 from tests.chaos.executions import executions, hold
 from tests.chaos.patient import Patient
 from tests.chaos.processes import Process, Stage
@@ -34,7 +34,9 @@ AT_ONCE = 4
 SAMPLED = 5
 """Of so many points one is tried where not all are: an odd number, so that it is one before a boundary, then one after.
 """
-DIED_SECONDS = 30.0
+DIED_SECONDS = 60.0 if ALL else 30.0
+PATIENCE_SECONDS = 120.0 if ALL else WAIT_SECONDS
+"""Whoever tries all has time, and a busy machine."""
 CALLS = {**dict.fromkeys(EFFECTS, WORK_CALLS), "large": LARGE_CALLS}
 """How many calls a session has, by the word that it begins with."""
 
@@ -212,7 +214,7 @@ async def completed(stage: Deadly, running: Running, trial: Trial) -> Counter[st
         group.create_task(_awaited(running.replace()))
         session = await began_surely(url, f"{trial.effect}, please.", "the-one")
         async with viewing(url, session) as viewer:
-            await viewer.until_end()
+            await viewer.until_end(seconds=PATIENCE_SECONDS)
     async with viewing(url, session) as late:
         found = await check(url, session, late)
     assert list(found.ends.values()) == ["run_completed"]
@@ -253,23 +255,29 @@ Begin = Callable[[Deadly, Trial], Coroutine[None, None, Running]]
 
 
 async def tried(some: Iterator[Trial], begin: Begin, folder: Path, kafka: str) -> None:
-    """Make the trials, a few at a time, and say how the calls of each ended."""
-    room, done = asyncio.Semaphore(AT_ONCE), Counter[str]()
+    """Make the trials, a few at a time, and say how the calls of each ended. One that fails keeps no other from it."""
+    room, done, failures = asyncio.Semaphore(AT_ONCE), Counter[str](), list[Exception]()
 
     async def one(trial: Trial) -> None:
-        async with room, staged(trial, folder, kafka) as stage:
-            if trial.role == "gateway":
-                patient = letting_in(stage)
-                counts = await answered(stage, await begin(stage, trial), patient)
-            else:
-                counts = await completed(stage, await begin(stage, trial), trial)
-            done[trial.point] += 1
-            print(f"{trial.failpoint:38} {trial.effect:5} {dict(counts)}")  # noqa: T201
+        try:
+            async with room, staged(trial, folder, kafka) as stage:
+                if trial.role == "gateway":
+                    patient = letting_in(stage)
+                    counts = await answered(stage, await begin(stage, trial), patient)
+                else:
+                    counts = await completed(stage, await begin(stage, trial), trial)
+        except Exception as error:  # noqa: BLE001 - the others are tried too
+            failures.append(ExceptionGroup(f"{trial.failpoint} with {trial.effect}", [error]))
+            return
+        done[trial.point] += 1
+        print(f"{trial.failpoint:38} {trial.effect:5} {dict(counts)}")  # noqa: T201
 
     async with asyncio.TaskGroup() as group:
         for trial in some:
             group.create_task(one(trial), name=str(trial))
     print(f"{done.total()} deaths at {len(done)} points")  # noqa: T201
+    if failures:
+        raise ExceptionGroup(f"{len(failures)} trials failed", failures)
 
 
 @pytest.mark.parametrize("role", PROCESS)

@@ -21,9 +21,8 @@ from tests.failpoints.users import asks_through_the_gateway, asks_through_the_qu
 from tests.failpoints.verdict import hold, settled
 
 FIRST, LATER = 1, 3
-SECOND_AT_MOST = {"owner.prepare"}
-"""Where a life comes to no third time."""
-FIRST_ONLY = {"gateway.prepare"}
+OTHERWISE = {"owner.prepare": 2, "gateway.prepare": 1, "worker.publish.results": 5}
+"""Where a life comes to no third time, and where only then what is said is more than that calls begin."""
 AT_ONCE = 12
 PATIENCE_SECONDS = 40.0
 """For one trial, among others that take the same processor's time."""
@@ -59,7 +58,7 @@ class Trial:
 def trials(role: Role) -> Iterator[Trial]:
     for point in points_of(role):
         boundary = point.rpartition(".")[0]
-        later = 1 if boundary in FIRST_ONLY else 2 if boundary in SECOND_AT_MOST else LATER
+        later = OTHERWISE.get(boundary, LATER)
         for action in actions_at(point):
             if action is not Action.STOP:  # there is no process here to be stopped
                 yield from (Trial(point, nth, action) for nth in sorted({FIRST, later}))
