@@ -32,7 +32,7 @@ from playhead.events import Event, Hash, Json, Stamp, Stamped, event_types
 from playhead.ids import Seq, SessionId
 from playhead.schema import avro_name, field_kinds
 
-__all__ = ["RECORD_BYTES_MAX", "Codec", "Context", "Fields", "json_fields", "record_of"]
+__all__ = ["RECORD_BYTES_MAX", "Codec", "Context", "Fields", "check_json", "json_fields", "record_of"]
 
 SINGLE_OBJECT = b"\xc3\x01"
 CONFLUENT = b"\x00"
@@ -198,6 +198,21 @@ class Codec:
         return shape, cast("Fields", fields)
 
 
+def check_json(text: str) -> None:
+    """Make sure that a text is JSON that every reader can read, and write again in what holds it. Raises `Undecodable`.
+
+    Python's own JSON is more than that: `NaN`, lone surrogates, numbers beyond any float.
+    """
+    try:
+        value: Any = orjson.loads(text)
+        if text.count("[") + text.count("{") > JSON_DEPTH_MAX:
+            for _ in range(ORJSON_DEPTH_MAX - JSON_DEPTH_MAX):
+                value = [value]
+            orjson.dumps(value)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
+        raise Undecodable(str(error)) from error
+
+
 def record_of(value: bytes) -> Record:
     """Read a stored value's place in the chain, whatever its schema: seq and prev are in the stamp that comes first.
 
@@ -280,12 +295,8 @@ def _check_json(shape: Shape, command: object) -> None:
         if text is None:
             continue
         try:
-            value: Any = orjson.loads(text)
-            if text.count("[") + text.count("{") > JSON_DEPTH_MAX:
-                for _ in range(ORJSON_DEPTH_MAX - JSON_DEPTH_MAX):
-                    value = [value]
-                orjson.dumps(value)
-        except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
+            check_json(text)
+        except Undecodable as error:
             raise Undecodable(f"{'.'.join(path)} of a {shape.kind.__name__} is no JSON of ours: {error}") from error
 
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from playhead.content import Pending, Question
 from playhead.events import Json
-from pydantic_core import to_json
 
-from playhead_tool_workers.outcome import Failed, Redact, Try, readable
+from playhead_tool_workers.outcome import Failed, Redact, Try, json_of, readable
 
 __all__ = ["Asks", "Deferred", "Ended", "Outcome", "deferral", "denied", "ended", "in_part", "unknown"]
 
@@ -75,8 +74,8 @@ def deferral(value: Pending | Question, redact: Redact) -> Deferred | Asks | Fai
     if isinstance(value, Pending):
         return Deferred(value.seconds, None if value.message is None else readable(value.message, redact))
     try:
-        schema = None if value.schema is None else Json(to_json(dict(value.schema)).decode())
-        asks = Asks(Json(to_json(value.content).decode()), schema, Json(to_json(value.state).decode()))
+        schema = None if value.schema is None else json_of(dict(value.schema))
+        asks = Asks(json_of(value.content), schema, json_of(value.state))
     except Exception as error:  # noqa: BLE001 - serialising runs code of the tool's own types
         why = f"the question cannot be turned into JSON: {error}"
         return Failed("error", "UnserialisableQuestion", readable(why, redact))

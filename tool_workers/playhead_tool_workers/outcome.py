@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from playhead.codec import check_json
 from playhead.events import Failure, Json
 from pydantic_core import to_json
 
-__all__ = ["Failed", "Redact", "Returned", "Try", "failed", "readable", "returned"]
+__all__ = ["Failed", "Redact", "Returned", "Try", "failed", "json_of", "readable", "returned"]
 
 MESSAGE_CHARS_MAX = 2_000
 
@@ -64,14 +65,24 @@ Try = Returned | Failed
 def returned(value: object, bytes_max: int) -> Try:
     """Turn what a tool returned into JSON: whatever pydantic can dump, with `"NaN"` and `"Infinity"` as strings."""
     try:
-        encoded = to_json(value, inf_nan_mode="strings", bytes_mode="utf8")
+        output = json_of(value)
     except Exception as error:  # noqa: BLE001 - serialising runs code of the tool's own types
         why = f"the tool returned a {type(value).__name__} that cannot be turned into JSON: {_text(error)}"
         return Failed("error", "UnserialisableResult", readable(why))
-    if len(encoded) > bytes_max:
-        why = f"the tool returned {len(encoded)} bytes of JSON and a result has at most {bytes_max}; ask for less"
+    size = len(output.encode())
+    if size > bytes_max:
+        why = f"the tool returned {size} bytes of JSON and a result has at most {bytes_max}; ask for less"
         return Failed("error", "ResultTooLarge", why)
-    return Returned(Json(encoded.decode()))
+    return Returned(output)
+
+
+def json_of(value: object) -> Json:
+    """Write a value as JSON that all who read the log can read. Raises whatever a tool's own types raise, and
+    `Undecodable` for what is too deep or too large a number: a report with it would be set aside unread.
+    """
+    text = to_json(value, inf_nan_mode="strings", bytes_mode="utf8").decode()
+    check_json(text)
+    return Json(text)
 
 
 def failed(error: BaseException, *, retryable: bool, broken: bool = False, redact: Redact = str) -> Failed:
