@@ -90,7 +90,11 @@ class RemoteTool:
     def _refused(self, error: MCPError) -> Question:
         """Ask what an older server wants first, or raise what became of the call."""
         if error.code == mcp_types.URL_ELICITATION_REQUIRED:
-            return self._hidden(url_question(UrlElicitationRequiredError.from_error(error.error).elicitations))
+            try:
+                urls = UrlElicitationRequiredError.from_error(error.error).elicitations
+            except (ValueError, TypeError, LookupError, AttributeError):
+                raise self._unknown(error) from error
+            return self._hidden(url_question(urls))
         if error.code in FINAL:
             self.connection.relist()  # it may have another list of tools by now
             raise ToolFailed(self.connection.redact(error.message)) from error

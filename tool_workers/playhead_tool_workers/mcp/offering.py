@@ -11,7 +11,8 @@ import re
 from collections.abc import Awaitable, Callable
 
 import mcp.types as mcp_types
-from playhead.errors import Invalid, Misconfigured, Unavailable
+from playhead.codec import check_json
+from playhead.errors import Invalid, Misconfigured, Unavailable, Undecodable
 from playhead.ids import digest
 from playhead.tools import Effect, Tool
 
@@ -53,9 +54,8 @@ def offered(
     name = name_of(server, tool.name)
     if tool.execution is not None and tool.execution.task_support == "required":
         raise Misconfigured(f"{name} can only be called as a task, which Playhead does not do")
-    size = len(json.dumps(tool.input_schema, ensure_ascii=False).encode())
-    if size > limits.schema_bytes_max:
-        raise Misconfigured(f"{name} has a schema of {size} bytes, and {limits.schema_bytes_max} is the most")
+    for schema in (tool.input_schema, tool.output_schema):
+        _check_schema(name, schema, limits)
     description = _description(tool, limits.description_chars_max)
     try:
         arguments = arguments_of(tool.input_schema, description)
@@ -75,6 +75,18 @@ def offered(
         concurrency=CONCURRENCY,
         output_schema=tool.output_schema,
     )
+
+
+def _check_schema(name: str, schema: object, limits: McpLimits) -> None:
+    """Make sure that a schema can be announced. Raises `Misconfigured`."""
+    text = json.dumps(schema, ensure_ascii=False)
+    size = len(text.encode())
+    if size > limits.schema_bytes_max:
+        raise Misconfigured(f"{name} has a schema of {size} bytes, and {limits.schema_bytes_max} is the most")
+    try:
+        check_json(text)
+    except Undecodable as error:
+        raise Misconfigured(f"{name} has a schema that is not JSON: {error}") from error
 
 
 def _hinted(hints: mcp_types.ToolAnnotations | None) -> Effect:

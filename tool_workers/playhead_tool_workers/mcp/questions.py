@@ -21,11 +21,14 @@ from mcp.types import (
 )
 from playhead.content import Answer, Question
 from playhead.tools import ToolFailed
+from pydantic import ValidationError
 
 __all__ = ["Resumption", "question_of", "resumption_of", "url_question"]
 
 ASKED_MAX = 20
 """How many things a server may ask at a time."""
+
+DECLINED = ElicitResult(action="decline")
 
 DONE = {"type": "boolean", "description": "true once it is done, false to decline"}
 
@@ -100,8 +103,14 @@ def _fields(asked: Asked) -> dict[str, str]:
     """The fields of a form, each with its type."""
     if not isinstance(asked, ElicitRequestFormParams):
         return {}
-    properties = cast("Mapping[str, Mapping[str, Any]]", asked.requested_schema.get("properties", {}))
-    return {name: str(one.get("type", "string")) for name, one in properties.items()}
+    named: object = asked.requested_schema.get("properties")
+    properties: Mapping[str, object] = cast("Mapping[str, object]", named) if isinstance(named, Mapping) else {}
+    return {name: _type(one) for name, one in properties.items()}
+
+
+def _type(described: object) -> str:
+    known: Mapping[str, object] = cast("Mapping[str, object]", described) if isinstance(described, Mapping) else {}
+    return str(known.get("type", "string"))
 
 
 def _response(how: Mapping[str, Any], content: object) -> ElicitResult:
@@ -111,8 +120,11 @@ def _response(how: Mapping[str, Any], content: object) -> ElicitResult:
     if isinstance(content, str):
         content = _read(content, cast("Mapping[str, str]", how["fields"]))
     if not isinstance(content, Mapping):
-        return ElicitResult(action="decline")
-    return ElicitResult(action="accept", content=dict(cast("Mapping[str, Any]", content)))
+        return DECLINED
+    try:
+        return ElicitResult(action="accept", content=dict(cast("Mapping[str, Any]", content)))
+    except ValidationError:
+        return DECLINED
 
 
 def _read(text: str, fields: Mapping[str, str]) -> object:
