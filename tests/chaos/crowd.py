@@ -19,7 +19,7 @@ import httpx2
 from tests.history.folding import ENDS, Event
 from tests.history.lines import History
 
-__all__ = ["Crowd", "Spectator"]
+__all__ = ["Crowd", "Spectator", "client"]
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 12.0

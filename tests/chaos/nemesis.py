@@ -39,7 +39,8 @@ FULL_SECONDS = 15.0
 BACK_SECONDS = 40.0
 """How long a process that was ended may take until it serves again."""
 WHOLE_SECONDS = 90.0
-LULL_SECONDS = (0.2, 2.0)
+LULLS_SECONDS = ((0.2, 2.0), (5.0, 12.0))
+"""Between two faults of a lane: the next strikes into the recovery from the last, or after it."""
 
 
 @dataclass
@@ -52,6 +53,8 @@ class Scene:
     history: History
     going: Callable[[], dict[str, str]]
     has_disks: bool
+    spare_topics: list[str]
+    """Topics that an operator may delete by mistake."""
 
 
 @dataclass
@@ -66,7 +69,7 @@ class Nemesis:
 
     async def rage(self) -> None:
         """Strike, lane by lane; return when all is healed and serves."""
-        lanes = [self._processes(), self._processes(), self._brokers(), self._network()]
+        lanes = [self._processes(), self._processes(), self._brokers(), self._network(), [self._delete_topic]]
         async with asyncio.TaskGroup() as group:
             for number, deck in enumerate(lanes):
                 group.create_task(self._lane(deck, random.Random(f"{self.seed}-{number}")))
@@ -79,10 +82,10 @@ class Nemesis:
     async def _lane(self, deck: Sequence[Fault], chance: random.Random) -> None:
         while True:
             for fault in chance.sample(deck, len(deck)):
-                if self.struck.total() >= self.faults:
+                if self.struck.total() >= self.faults or (fault == self._delete_topic and not self.scene.spare_topics):
                     return
                 await fault(chance)
-                await asyncio.sleep(chance.uniform(*LULL_SECONDS))
+                await asyncio.sleep(chance.uniform(*chance.choice(LULLS_SECONDS)))
 
     def _note(self, kind: str, target: str, **fields: object) -> None:
         self.struck[kind] += 1
@@ -143,6 +146,12 @@ class Nemesis:
             return {}
         mark = f"-{keeper.process.pid}-"
         return {"sessions": [session for session, owner in self.scene.going().items() if mark in owner]}
+
+    async def _delete_topic(self, chance: random.Random) -> None:
+        """Delete what nobody should: the log of a session that has ended, or one that was made ahead."""
+        topic = self.scene.spare_topics.pop(0)
+        self._note("topic_deleted", topic)
+        await self.scene.cluster.delete(topic)
 
     # --- brokers -----------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.crowd import Crowd
+from tests.chaos.crowd import Crowd, client
 from tests.chaos.keeping import Keeper, all_serving, roles
 from tests.chaos.nemesis import Nemesis, Scene
 from tests.chaos.processes import Stage
@@ -29,11 +29,13 @@ from tests.support.cluster import Cluster, can_mount
 from tests.support.java_kafka import NoBroker, free_port
 from tests.support.tcp_proxy import TcpProxy, proxying
 
-FAULTS = int(os.environ.get("PLAYHEAD_STORM_FAULTS", "6"))
+FAULTS = int(os.environ.get("PLAYHEAD_STORM_FAULTS", "8"))
 SEED = int(os.environ.get("PLAYHEAD_STORM_SEED", "1"))
 KEPT = os.environ.get("PLAYHEAD_STORM_HISTORY", "")
 """Where the history is kept; a folder of the test else."""
-AT_ONCE = 5
+SPARE = 1 + FAULTS // 50
+"""Finished sessions whose topics are deleted, and topics of sessions that were made ahead."""
+AT_ONCE = 8
 """Sessions that go on at the same time."""
 PACE_SECONDS = 0.02
 DISK_MEGABYTES = 192
@@ -115,12 +117,18 @@ async def test_every_session_completes_after_a_storm_over_three_brokers(
     keepers = roles(stage, history, [free_port(), free_port()])
     urls = [keeper.url for keeper in keepers if keeper.role == "gateway"]
     crowd = Crowd(history, urls, TEXTS, random.Random(SEED))
-    scene = Scene(keepers, cluster, proxies, history, lambda: crowd.going, can_mount())
+    # Those who lose their log are not among those who are promised anything: they are another crowd, without notes.
+    spare = Crowd(History(time.monotonic), urls, TEXTS[:1], random.Random(SEED))
+    scene = Scene(keepers, cluster, proxies, history, lambda: crowd.going, can_mount(), [])
     nemesis = Nemesis(scene, FAULTS, SEED)
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
         keeping = [group.create_task(keeper.keep()) for keeper in keepers]
         await all_serving(keepers, STARTED_SECONDS)
+        await asyncio.gather(*(spare.session(number) for number in range(SPARE)))
+        scene.spare_topics += [f"{stage.prefix}.session.{session}" for session in spare.sessions]
+        unused = [name for name in await cluster.topics() if ".session.ses_" in name and name not in scene.spare_topics]
+        scene.spare_topics += unused[:SPARE]
         is_over = asyncio.Event()
         sitting = group.create_task(crowd.sit(is_over, AT_ONCE))
         await crowd.is_under_way.wait()
@@ -129,10 +137,21 @@ async def test_every_session_completes_after_a_storm_over_three_brokers(
         async with asyncio.timeout(CALM_SECONDS):
             await sitting
         await read_all(history, urls, cluster.bootstrap, stage.prefix, crowd.sessions)
+        deleted = {line["target"] for line in history.lines if line.get("kind") == "topic_deleted"}
+        await nobody_knows(urls, [session for session in spare.sessions if any(session in name for name in deleted)])
         for task in keeping:
             task.cancel()
     lines = merged(history.lines, noted_by_tools(stage.journal, ahead))
     judged(lines, crowd, nemesis, keepers, time.monotonic() - began)
+
+
+async def nobody_knows(urls: Sequence[str], sessions: Sequence[str]) -> None:
+    """Hold that a session without its log is an unknown session, and that this is said at once."""
+    for url in urls:
+        async with client(url) as http:
+            for session in sessions:
+                for path in (f"/v1/sessions/{session}", f"/v1/sessions/{session}/events"):
+                    assert (await http.get(path)).status_code == 404
 
 
 def judged(lines: Sequence[Line], crowd: Crowd, nemesis: Nemesis, keepers: Sequence[Keeper], seconds: float) -> None:

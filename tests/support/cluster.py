@@ -17,8 +17,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -37,6 +37,7 @@ WHOLE_SECONDS = 60.0
 WHOLE_PAUSE_SECONDS = 0.2
 ASK_SECONDS = 5.0
 MOUNT_SECONDS = 10.0
+UNKNOWN_TOPIC = 3
 BALLAST_CHUNK = bytes(256 * 1024)
 
 PROPERTIES = """process.roles=broker,controller
@@ -199,6 +200,24 @@ class Cluster:
                 raise NoBroker(f"not every replica was in sync after {seconds:.0f} s: {lacking}")
             await asyncio.sleep(WHOLE_PAUSE_SECONDS)
 
+    async def topics(self) -> list[str]:
+        """Name all topics."""
+        async with _admin(self.bootstrap) as admin:
+            return list(await admin.list_topics())
+
+    async def delete(self, topic: str) -> None:
+        """Delete a topic behind everybody's back. Tries until the brokers say that it is gone."""
+        deadline = time.monotonic() + WHOLE_SECONDS
+        while True:
+            with suppress(KafkaError, OSError, TimeoutError):
+                async with asyncio.timeout(ASK_SECONDS), _admin(self.bootstrap) as admin:
+                    answer: Any = await admin.delete_topics([topic])
+                    if answer.topic_error_codes[0][1] in (0, UNKNOWN_TOPIC):
+                        return
+            if time.monotonic() > deadline:
+                raise NoBroker(f"{topic} could not be deleted")
+            await asyncio.sleep(WHOLE_PAUSE_SECONDS)
+
     async def _lacking(self) -> list[str] | None:
         """Name the partitions that some broker lacks; None if nobody can tell."""
         try:
@@ -239,10 +258,18 @@ def _mount(folder: Path, megabytes: int) -> None:
         raise NoBroker(f"no disk of its own for {folder}: {done.stderr.strip()}")
 
 
-async def _lacking(bootstrap: str) -> list[str]:
+@asynccontextmanager
+async def _admin(bootstrap: str) -> AsyncGenerator[Any, None]:
     admin: Any = AIOKafkaAdminClient(bootstrap_servers=bootstrap)  # Any: half annotated
     try:
         await admin.start()
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def _lacking(bootstrap: str) -> list[str]:
+    async with _admin(bootstrap) as admin:
         nodes = (await admin.describe_cluster())["brokers"]
         if len(nodes) < BROKERS:
             return [f"{BROKERS - len(nodes)} brokers"]
@@ -252,5 +279,3 @@ async def _lacking(bootstrap: str) -> list[str]:
             for partition in topic["partitions"]
             if len(partition["isr"]) < BROKERS
         ]
-    finally:
-        await admin.close()
