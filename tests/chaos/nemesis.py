@@ -129,6 +129,7 @@ class Nemesis:
         finally:
             if frozen is not None:
                 frozen.signal(signal.SIGCONT)
+                self.scene.history.note(keeper.name, "ready")
 
     async def _roll(self, keeper: Keeper, chance: random.Random) -> None:
         self._note("roll", keeper.name, **self._owned(keeper))
@@ -181,6 +182,7 @@ class Nemesis:
             await asyncio.sleep(seconds)
         finally:
             broker.thaw()
+            self.scene.history.note(f"broker-{broker.number}", "ready")
 
     async def _roll_broker(self, broker: ClusterBroker, chance: random.Random) -> None:
         self._note("broker_roll", f"broker-{broker.number}")
