@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 import pytest
 from playhead.accept import genesis
@@ -14,8 +15,20 @@ from playhead.adapters.memory import MemoryQueue, MemorySessionLog
 from playhead.codec import Codec, Context
 from playhead.errors import Misconfigured, Unavailable
 from playhead.events import OwnerChanged
-from playhead.failpoints import POINTS, Action, Faults, actions_at, armed, on_the_nth, read_failpoint
+from playhead.failpoints import (
+    BOUNDARIES,
+    POINTS,
+    Action,
+    Faults,
+    actions_at,
+    armed,
+    nowhere,
+    on_the_nth,
+    read_failpoint,
+)
 from playhead.queue import Assigned, Message, Topics
+from playhead.settings import Settings
+from playhead_cli.compose import Deployment
 from playhead_orchestrator.adapters.failing import FailingModel
 from playhead_orchestrator.model import Finished, ModelFailed, ModelRequest, Said, TextSaid, Usage
 
@@ -78,6 +91,39 @@ def test_nothing_is_done_at_other_points_nor_another_time() -> None:
 def test_every_point_can_kill_stop_and_more() -> None:
     for point in POINTS:
         assert {Action.KILL, Action.STOP} < set(actions_at(point)), point
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store in memory."""
+
+    log: MemorySessionLog
+    queue: MemoryQueue
+
+
+@pytest.mark.parametrize("role", BOUNDARIES)
+def test_without_a_failpoint_a_role_is_handed_the_ports_as_they_are(role: str) -> None:
+    store, archive = Store(MemorySessionLog(), MemoryQueue()), MemoryArchive()
+    ports = Deployment(Settings.model_validate({}), store, archive=archive).ports(role)
+    assert (ports.log, ports.queue, ports.archive, ports.reach) == (store.log, store.queue, archive, nowhere)
+    assert ports.models({"parrot": (parrot := Parrot())}) == {"parrot": parrot}
+
+
+@pytest.mark.parametrize("role", BOUNDARIES)
+def test_with_a_failpoint_all_roles_of_a_process_count_together(role: str) -> None:
+    store = Store(MemorySessionLog(), MemoryQueue())
+    deployment = Deployment(Settings.model_validate({"failpoint": "worker.ran:2"}), store, archive=MemoryArchive())
+    ports = deployment.ports(role)
+    assert isinstance(ports.log, FailingLog)
+    assert isinstance(ports.queue, FailingQueue)
+    assert isinstance(ports.archive, FailingArchive)
+    assert isinstance(ports.models({"parrot": Parrot()})["parrot"], FailingModel)
+    assert ports.faults is deployment.faults
+
+
+def test_a_process_with_a_wrong_failpoint_does_not_begin() -> None:
+    with pytest.raises(Misconfigured, match=r"there is no failpoint 'worker\.walked'"):
+        Deployment(Settings.model_validate({"failpoint": "worker.walked"}), Store(MemorySessionLog(), MemoryQueue()))
 
 
 async def test_what_is_refused_is_not_done() -> None:
