@@ -7,6 +7,8 @@
 #   make once-storm   CALLS (500) calls that must not run twice, under random kills and suspensions (SEED)
 #   make cuts     a recorded session cut after every byte, resumed by seven stock clients (CLIENT=undici for one)
 #   make rolling-restart   two gateways on a real Kafka restarted one after the other under VIEWERS (200) viewers
+#   make simulate SEEDS (2000) simulated deployments, each with faults of its own (ARGS='--seed 7 --trace' for one)
+#   make ablations   remove each safeguard in turn: how many simulations until one notices
 #   make bench    what it costs beside a plain agent loop (BENCH_ARGS='--quick', '--kafka start'; bench/README.md)
 #   make bench-tools   calls a second of 1, 2 and 4 tool workers on a real Kafka (BENCH_ARGS='--calls 2000')
 #   make bench-viewers   what 1,000 viewers and 1,000 sessions cost, and stalled ones (BENCH_ARGS='--quick')
@@ -22,7 +24,7 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # One stamp for each state of pyproject.toml and each interpreter: nothing is installed twice.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml Makefile | cksum | cut -d' ' -f1)
 
-.PHONY: demo test soak chaos once-storm cuts rolling-restart bench bench-tools bench-viewers check format schemas clean
+.PHONY: demo test soak chaos once-storm cuts rolling-restart simulate ablations bench bench-tools bench-viewers check format schemas clean
 .DEFAULT_GOAL := test
 
 demo: $(STAMP)
@@ -52,6 +54,14 @@ cuts: $(STAMP)
 rolling-restart: VIEWERS ?= 200
 rolling-restart: $(STAMP)
 	PLAYHEAD_ROLLING_VIEWERS=$(VIEWERS) $(BIN)/python -m pytest -rs -s tests/chaos/test_rolling_restart.py $(PYTEST_ARGS)
+
+simulate: SEEDS ?= 2000
+simulate: $(STAMP)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+ablations: SEEDS ?= 2000
+ablations: $(STAMP)
+	$(BIN)/python -m tests.simulation --ablations --seeds $(SEEDS) $(ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench.run $(BENCH_ARGS)

@@ -5,7 +5,6 @@ history is checked, which is done with the code as it is. `python -m tests.simul
 """
 
 from __future__ import annotations
-
 import __future__
 
 import inspect
@@ -106,19 +105,15 @@ ABLATIONS = (
         "open work is not listed",
         f"{OWNER}.owner:SessionOwner._advance",
         "    if listing is not None and listing.open:\n",
-        "    if listing is not None and listing.open:\n        listing = None\n    if listing is not None and listing.open:\n",
+        "    if listing is not None and listing.open:\n"
+        "        listing = None\n"
+        "    if listing is not None and listing.open:\n",
     ),
     Ablation(
         "what a lost attempt said is gone on with",
         f"{CORE}.decide:_taken_over",
         "    elif isinstance(run.phase, Calling):\n",
         "    elif isinstance(run.phase, Calling):\n        return\n",
-    ),
-    Ablation(
-        "an owner that was passed over takes its state for the log's",
-        f"{OWNER}.owner:SessionOwner._record",
-        "if not draft.batches and ask:",
-        "if False:",
     ),
     Ablation(
         "nobody notices that a worker has fallen silent",
@@ -151,10 +146,10 @@ ABLATIONS = (
         "age < self._limits.old_seconds",
     ),
     Ablation(
-        "the idempotency key is another for each delivery",
-        f"{OWNER}.dispatch:run_tool",
-        'digest("idempotency", call.call_id, call.name, arguments)',
-        'digest("idempotency", call.call_id, str(now), arguments)',
+        "the idempotency key is another for each try",
+        "playhead_tool_workers.execute:Execution._context",
+        "idempotency_key=command.idempotency_key,",
+        "idempotency_key=self.around.parts.entropy().hex(),",
     ),
     Ablation(
         "a worker acknowledges a call before its result is safe",
@@ -164,7 +159,7 @@ ABLATIONS = (
     ),
     Ablation(
         "a call that needs a person's approval is run without",
-        "playhead_tool_workers.admission:ADMIT",
+        "playhead_tool_workers.admission:_guarded",
         "if tool.needs_approval(arguments) and",
         "if False and",
     ),
@@ -203,7 +198,7 @@ ABLATIONS = (
         "a viewer that has caught up goes on where the newest event is",
         "playhead_gateway.walk:Walk._from_log",
         "self.cursor = self._page_end",
-        "self.cursor = self._page_end if self._is_apart else self.tail.head.cursor",
+        "self.cursor = self._page_end if self._page_end.seq < self.tail.ring.first - 1 else self.tail.head.cursor",
     ),
     Ablation(
         "a viewer's last id is not heeded",
@@ -213,9 +208,9 @@ ABLATIONS = (
     ),
     Ablation(
         "a new member of a group begins with what comes from now on",
-        "tests.simulation.queue:Group.begins_at",
+        "tests.simulation.group:Group.begins_at",
         'return self.committed.get(place, (0, ""))',
-        'return self.committed.get(place, (self.queue.topics[place[0]].ends[place[1]], ""))',
+        'return self.committed.get(place, (self.topics[place[0]].ends[place[1]], ""))',
     ),
 )
 """In the order of `docs/guarantees.md`."""

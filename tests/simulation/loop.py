@@ -15,7 +15,7 @@ import heapq
 import random
 from asyncio import events
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar
 
@@ -62,6 +62,11 @@ class _Numbered:
 
     _numbers = 0
 
+    @staticmethod
+    def begin() -> None:
+        """Count from 1."""
+        _Numbered._numbers = 0
+
     def __hash__(self) -> int:
         try:
             return self._sim_number  # type: ignore[has-type]
@@ -89,7 +94,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def __init__(self, chance: random.Random, burst: float) -> None:
         self._is_begun = False
         super().__init__()
-        _Numbered._numbers = 0
+        _Numbered.begin()
         self.faults: list[str] = []
         self.steps = 0
         self.processes: list[Process] = []

@@ -141,7 +141,10 @@ class Nemesis:
         if groups:
             name, group = self.chance.choice(groups)
             self._note("rebalance", name)
-            group.rebalance()
+            if self.chance.random() < 0.5:
+                group.shuffle()
+            else:
+                group.rebalance()
 
     def _cut(self) -> None:
         connections = list(self.world.web.open)

@@ -1,4 +1,4 @@
-"""Users and viewers of a simulated deployment: they ask, wait, lose their connections, come back, and note what they see.
+"""Users and viewers of a simulated deployment: they ask, lose their connections, come back, and note what they see.
 
 A viewer reads the event stream as the specification has it, and goes on from the last id that it saw, at whichever
 gateway. A user sends each request with one key until somebody answers.
@@ -7,12 +7,12 @@ gateway. A user sends each request with one key until somebody answers.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from playhead.ids import SessionId
 
 from tests.history.lines import History
 from tests.simulation.loop import Process
@@ -21,6 +21,7 @@ from tests.simulation.web import Broken, Connection, Request, Web, json_of
 
 __all__ = ["Known", "User", "Viewer"]
 
+NOBODYS = SessionId("")
 ENDS = {"run_completed", "run_failed", "run_cancelled"}
 SILENCE_SECONDS = 25.0
 """How long a client waits for a byte: two heartbeats and a half."""
@@ -33,7 +34,8 @@ TRIES_MAX = 400
 class Known:
     """What everybody outside knows of one session: which runs were promised, and which have ended."""
 
-    session: str = ""
+    session: SessionId = NOBODYS
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
     runs: dict[str, bool] = field(default_factory=dict[str, bool])
     done: asyncio.Event = field(default_factory=asyncio.Event)
     asking: bool = True
@@ -152,6 +154,7 @@ class User:
         plan = plan_of(chance)
         answer = await self._surely("message", "/v1/sessions", {"input": plan}, content=plan)
         known.session = answer["id"]
+        known.begun.set()
         self._promised(answer["run_id"])
         for _ in range(messages - 1):
             await asyncio.sleep(chance.random() * pause)

@@ -91,7 +91,7 @@ class SimModel:
         if chance.random() < moods.refused:
             self._counts["model_429"] += 1
             raise ModelFailed("rate_limited", "too much", retryable=True, retry_after_seconds=chance.random() * 2)
-        uses = plan["steps"][step] if step < len(plan["steps"]) else []
+        uses: list[dict[str, Any]] = plan["steps"][step] if step < len(plan["steps"]) else []
         said = "".join(f"{chance.choice(WORDS)} " for _ in range(plan["pieces"]))
         breaks_at = chance.randrange(plan["pieces"]) if chance.random() < moods.broken else -1
         stalls_at = chance.randrange(plan["pieces"]) if chance.random() < moods.stalled else -1
@@ -196,7 +196,8 @@ def tools() -> tuple[Tool[..., object], ...]:
 
     @tool(effect="write", pool="beta", approval=True)
     async def guarded(n: int, seconds: float, ctx: ToolContext) -> str:
-        """Do what a person must have approved."""
+        """Do what a person must have approved. Nobody has: it never runs."""
+        HANDS.get().counts["unapproved"] += 1
         return await HANDS.get().act(ctx, {"n": n, "seconds": seconds})
 
     return (look, put, pay, guarded)

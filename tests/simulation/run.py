@@ -98,6 +98,8 @@ def simulate(plan: Plan, ablation: AbstractContextManager[None] | None = None) -
     lines = world.history.lines
     report = check(lines)
     violations += report.violations
+    if world.counts.pop("unapproved", 0):
+        violations.append(("T4", "a call that needs a person's approval was run without"))
     violations += [("bug", fault) for fault in world.loop.faults]
     stored = world.log.sessions.values()
     return Outcome(
@@ -186,11 +188,12 @@ async def _read_all(world: World) -> None:
         if not known.session:
             continue
         stored = world.log.sessions[known.session].accepted
+        cursors = [str(record.cursor) for record in stored]
         events: list[tuple[str, Any]] = []
         after, more = "0", True
         while more:
             page = await _get(world, f"/v1/sessions/{known.session}/events", f"after={after}&limit=500")
-            events += [(str(stored[event["seq"] - 1].cursor), event) for event in page["events"]]
+            events += [(cursors[event["seq"] - 1], event) for event in page["events"]]
             more = bool(page["events"]) and page["events"][-1]["seq"] < page["last_seq"]
             after = page["next_after"]
         state = await _get(world, f"/v1/sessions/{known.session}", "")

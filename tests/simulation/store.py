@@ -12,7 +12,9 @@ import random
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, TypeVar
 
 from playhead.accept import Head, Record, advance, genesis
@@ -29,7 +31,6 @@ __all__ = ["Network", "Odds", "SimLog", "Stored", "Topic"]
 
 PATIENCE_SECONDS = 4.0
 """How long a client waits for an answer of the store."""
-PAGE_RECORDS_MAX = 64
 
 T = TypeVar("T")
 Fate = Literal["arrives", "lost", "late", "unanswered", "twice"]
@@ -72,49 +73,33 @@ class Network:
     def fate(self) -> Fate:
         """Choose what happens to a call that changes something."""
         odds, drawn = self.odds, self.chance.random()
-        for fate, share in (
+        shares: tuple[tuple[Fate, float], ...] = (
             ("lost", odds.lost),
             ("late", odds.late),
             ("unanswered", odds.unanswered),
             ("twice", odds.twice),
-        ):
+        )
+        for fate, share in shares:
             if drawn < share:
                 self.counts[fate] += 1
                 return fate
             drawn -= share
         return "arrives"
 
+    def disconnects(self) -> bool:
+        """Choose whether a connection is gone."""
+        if self.odds.lost and self.chance.random() < self.odds.lost:
+            self.counts["disconnected"] += 1
+            return True
+        return False
+
     async def call(self, work: Callable[[], T], fate: Fate = "arrives") -> T:
         """Have the store do something. Raises what that raises, and `Unavailable` if no answer comes."""
         answer: asyncio.Future[T] = self.loop.create_future()
-        context = self.server.context
-
-        def arrive() -> None:
-            try:
-                result = work()
-            except PlayheadError as error:
-                if fate != "unanswered":
-                    self.loop.call_later(self.hop(), fail, error, context=context)
-                return
-            if fate == "twice":
-                try:
-                    work()
-                except PlayheadError:
-                    pass
-            if fate != "unanswered":
-                self.loop.call_later(self.hop(), respond, result, context=context)
-
-        def respond(result: T) -> None:
-            if not answer.done():
-                answer.set_result(result)
-
-        def fail(error: PlayheadError) -> None:
-            if not answer.done():
-                answer.set_exception(error)
-
         if fate != "lost":
             late = self.chance.random() * 2 * PATIENCE_SECONDS if fate == "late" else 0.0
-            self.loop.call_later(self.hop() + late, arrive, context=context)
+            seconds = self.hop() + late
+            self.loop.call_later(seconds, self._arrive, work, fate, answer, context=self.server.context)
         if fate in ("arrives", "twice") and not self.odds.slow:
             return await answer
         try:
@@ -122,6 +107,30 @@ class Network:
                 return await answer
         except TimeoutError:
             raise Unavailable("no answer from the store") from None
+
+    def _arrive(self, work: Callable[[], T], fate: Fate, answer: asyncio.Future[T]) -> None:
+        """Do at the store what was asked of it, and send the answer back."""
+        back: Callable[[], None]
+        try:
+            result = work()
+            if fate == "twice":
+                with suppress(PlayheadError):
+                    work()
+            back = partial(_answer, answer, result)
+        except PlayheadError as error:
+            back = partial(_refuse, answer, error)
+        if fate != "unanswered":
+            self.loop.call_later(self.hop(), back, context=self.server.context)
+
+
+def _answer(answer: asyncio.Future[T], result: T) -> None:
+    if not answer.done():
+        answer.set_result(result)
+
+
+def _refuse(answer: asyncio.Future[T], error: PlayheadError) -> None:
+    if not answer.done():
+        answer.set_exception(error)
 
 
 @dataclass(slots=True, eq=False)
@@ -148,6 +157,7 @@ class SimLog:
     def __init__(self, network: Network) -> None:
         self.sessions: dict[SessionId, Stored] = {}
         self._network = network
+        self._page_records_max = network.chance.choice((3, 20, 200))
 
     async def create(self, session: SessionId | None = None) -> SessionId:
         """Make a session."""
@@ -203,7 +213,7 @@ class SimLog:
                 start = head.seq
                 records, end = await network.call(
                     lambda start=start: (
-                        tuple(log.accepted[start : start + PAGE_RECORDS_MAX]),
+                        tuple(log.accepted[start : start + self._page_records_max]),
                         len(log.accepted),
                     )
                 )

@@ -13,15 +13,15 @@ import random
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from playhead.codec import Codec
-from playhead.errors import PlayheadError, Superseded, Unavailable
+from playhead.errors import Superseded, Unavailable
 from playhead.queue import Topics
 from playhead.telemetry import Telemetry
 from playhead_gateway.app import create_app
@@ -94,7 +94,7 @@ class Node:
     async def _live(self, process: Process) -> None:
         try:
             await self.build(self)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - a process: it ends with whatever it is
             self.world.counts["gave_up"] += 1
             if not _is_expected(error):
                 self.world.loop.faults.append(f"{process.name} ended: {_told(error)}")
@@ -112,7 +112,8 @@ class Node:
 
 def _is_expected(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
-        return all(_is_expected(one) for one in error.exceptions)
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return all(_is_expected(one) for one in group.exceptions)
     return isinstance(error, Unavailable | Superseded | asyncio.CancelledError)
 
 
@@ -184,8 +185,7 @@ class World:
             self.loop.begin(process, self._watch(viewer, known), process.name)
 
     async def _watch(self, viewer: Viewer, known: Known) -> None:
-        while not known.session:
-            await asyncio.sleep(0.1)
+        await known.begun.wait()
         await asyncio.sleep(self.chance.random() ** 2 * 8)
         await viewer.watch()
 
@@ -288,10 +288,10 @@ def _application(number: int, other: Gateway) -> tuple[Gateway, Any]:
 
 @contextmanager
 def patched(world: World) -> Generator[None, None, None]:
-    """Let every module read the virtual time, number what has no order of its own, and count what services complain of."""
+    """Let every module read the virtual time; number what has no order of its own; hear what services complain of."""
     loop = world.loop
 
-    def note(_: Any, level: str, event: dict[str, Any]) -> Any:
+    def note(_: Any, level: str, event: MutableMapping[str, Any]) -> Any:
         if event.get("event") in WORSE:
             loop.faults.append(f"{process_of().name}: {event}")
         raise structlog.DropEvent
