@@ -12,7 +12,18 @@ import httpx2
 
 from playhead.errors import PlayheadError, Unavailable
 
-__all__ = ["BUSY", "Asking", "Refused", "Token", "advice_of", "object_of", "refusal", "retry_after_of"]
+__all__ = [
+    "BUSY",
+    "RETRY_AFTER_SECONDS_MAX",
+    "Asking",
+    "Refused",
+    "Token",
+    "advice_of",
+    "object_of",
+    "refusal",
+    "retry_after_of",
+    "text_in",
+]
 
 ANSWER_SECONDS_MAX = 15.0
 """How long one answer may take."""
@@ -94,14 +105,14 @@ class Asking:
             raise Unavailable(
                 f"nothing answers at {self.http.base_url}: start a gateway (`playhead dev`), or give another address"
             ) from error
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:  # also a body that is not compressed as it says
             raise Unavailable(f"{self.http.base_url} did not answer ({error!r}): try again") from error
         if response.status_code in BUSY:
             busy = f"{self.http.base_url} is busy ({advice_of(response)}): try again"
             raise _Busy(busy, retry_after_of(response))
         if response.status_code >= 400:
             raise refusal(response)
-        return object_of(response.text)
+        return object_of(response.content)
 
 
 class _Bearer(httpx2.Auth):
@@ -125,14 +136,15 @@ class _Bearer(httpx2.Auth):
 
 def refusal(response: httpx2.Response) -> Refused:
     """Read an RFC 9457 problem (or whatever came instead) into an error."""
-    return Refused(response.status_code, advice_of(response), str(object_of(response.text).get("code", "")))
+    code: object = object_of(response.content).get("code")
+    return Refused(response.status_code, advice_of(response), code if isinstance(code, str) else "")
 
 
 def advice_of(response: httpx2.Response) -> str:
     """Give the sentence in which a response says what is wrong."""
-    problem = object_of(response.text)
-    title, detail = problem.get("title"), problem.get("detail")
-    said = ": ".join(str(part) for part in (title, detail) if part)
+    problem = object_of(response.content)
+    parts: tuple[object, ...] = problem.get("title"), problem.get("detail")
+    said = ": ".join(part for part in parts if part and isinstance(part, str))
     return said or f"{response.status_code} {response.reason_phrase} from {response.url}"
 
 
@@ -142,10 +154,18 @@ def retry_after_of(response: httpx2.Response) -> float:
     return min(float(given), RETRY_AFTER_SECONDS_MAX) if given.isascii() and given.isdigit() else 0.0
 
 
-def object_of(text: str) -> dict[str, Any]:
+def text_in(answer: Mapping[str, Any], name: str) -> str:
+    """Give a text that an answer must have. Raises `PlayheadError`."""
+    value = answer.get(name)
+    if not isinstance(value, str):
+        raise PlayheadError(f"the answer has no {name!r}: is it of a Playhead gateway?")
+    return value
+
+
+def object_of(text: str | bytes) -> dict[str, Any]:
     """Read a JSON object; anything else is an empty one."""
     try:
         value: object = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

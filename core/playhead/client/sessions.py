@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 from urllib.parse import quote
 
-from playhead.client.asking import Asking, Token
+from playhead.client.asking import Asking, Token, text_in
 from playhead.client.watching import Event, Patience, Seen, View, watch
 from playhead.errors import PlayheadError
 from playhead.ids import parse_session_id
@@ -28,10 +28,11 @@ class NoAnswer(PlayheadError):
     def __init__(self, event: Event) -> None:
         self.event = event
         if event.type == "run_failed":
-            error = event.data["error"]
-            super().__init__(f"{event.run_id} failed: {error['code']}: {error['message']}")
+            given: object = event.data.get("error")
+            error: Mapping[str, object] = cast("Mapping[str, object]", given) if isinstance(given, Mapping) else {}
+            super().__init__(f"{event.run_id} failed: {error.get('code')}: {error.get('message')}")
         else:
-            super().__init__(f"{event.run_id} was cancelled ({event.data['reason']})")
+            super().__init__(f"{event.run_id} was cancelled ({event.data.get('reason')})")
 
 
 class Client(Asking):
@@ -68,7 +69,7 @@ class Client(Asking):
         given = {"agent": agent, "input": input, "metadata": metadata}
         body = {name: value for name, value in given.items() if value is not None}
         made = await self.post("/v1/sessions", body, key=key or _new_key())
-        return Session(self, str(made["id"]), made.get("run_id"))
+        return Session(self, parse_session_id(text_in(made, "id")), made.get("run_id"))
 
     def session(self, id: str) -> Session:  # noqa: A002 - the protocol's word
         """Give a session that exists. Raises `InvalidId`."""
@@ -122,7 +123,7 @@ class Session:
         """Send a message, and give the id of the run that will answer it. `mode` is for while a run is going."""
         body = {"content": content} | ({} if mode is None else {"mode": mode})
         said = await self._client.post(f"{self._path}/messages", body, key=key or _new_key())
-        self.run_id = str(said["run_id"])
+        self.run_id = text_in(said, "run_id")
         return self.run_id
 
     async def cancel(self, run_id: str | None = None, *, key: str | None = None) -> None:
@@ -159,7 +160,7 @@ class Session:
                     continue
                 match event.type:
                     case "final_response":
-                        text = str(event.data["text"])
+                        text = text_in(event.data, "text")
                     case "run_completed":
                         return text
                     case _:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import httpx2
 
-from playhead.client.asking import BUSY, advice_of, object_of, refusal, retry_after_of
+from playhead.client.asking import BUSY, RETRY_AFTER_SECONDS_MAX, advice_of, object_of, refusal, retry_after_of
 from playhead.errors import PlayheadError, Unavailable
 from playhead.ids import parse_cursor
 
@@ -135,7 +135,7 @@ async def watch(
                             return
                     yield seen
             reason = "the gateway closed the stream"
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             reason = str(error) or type(error).__name__
         lost_at = now() if lost_at is None else lost_at
         if now() - lost_at >= patience.lost_seconds:
@@ -217,12 +217,13 @@ async def _stream(
             return
         await _check(source.response, place)
         async for frame in source:
-            place.retry_seconds = place.retry_seconds if frame.retry is None else frame.retry / 1000
+            if frame.retry is not None:
+                place.retry_seconds = min(frame.retry, RETRY_AFTER_SECONDS_MAX * 1000) / 1000
             data = object_of(frame.data)
             match frame.event:
                 case "ready":
-                    place.open(int(data.get("first_seq", 1)))
-                    yield Opened(str(data.get("status", "")), int(data.get("last_seq", 0)))
+                    place.open(_number(data, "first_seq", 1))
+                    yield Opened(str(data.get("status", "")), _number(data, "last_seq", 0))
                 case "end":
                     yield Ended()
                     return
@@ -230,11 +231,20 @@ async def _stream(
                     place.is_sent_away = True
                     return
                 case _ if "seq" in data:
-                    event = Event(int(data["seq"]), frame.event, frame.id, data, frame.data)
+                    event = Event(_number(data, "seq", 0), frame.event, frame.id, data, frame.data)
                     place.step(event)
+                    parse_cursor(event.cursor)  # it is sent back, in a header
                     yield event
                 case _:
                     pass  # said by the gateway, not an event, and newer than this client
+
+
+def _number(data: Mapping[str, Any], name: str, default: int) -> int:
+    """Give a number of events. Raises `PlayheadError` for what is none."""
+    value: object = data.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise PlayheadError(f"the stream told a {name} that is no number of an event: nothing more of it is shown")
+    return value
 
 
 async def _check(response: httpx2.Response, place: _Place) -> None:

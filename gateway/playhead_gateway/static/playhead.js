@@ -85,8 +85,9 @@ async function ask({ url = "", token, fetch = globalThis.fetch }, path, init) {
     if (response.status !== 401 || typeof token !== "function" || asked) break;
   }
   if (response.ok) return response;
-  const problem = await response.json().catch(() => ({}));
-  const said = [problem.title, problem.detail].filter(Boolean).join(": ") || `${response.status} from ${response.url}`;
+  const problem = Object(await response.json().catch(() => ({})));
+  const parts = [problem.title, problem.detail].filter((part) => part && typeof part === "string");
+  const said = parts.join(": ") || `${response.status} from ${response.url}`;
   if (!BUSY.includes(response.status)) throw new PlayheadError(said, response.status, problem.code);
   throw new Broken(said, Math.min(Number(response.headers.get("Retry-After")) * 1000 || 0, RETRY_AFTER_MS_MAX));
 }
@@ -158,22 +159,24 @@ export const close = (at, { key } = {}) => post(at, `${pathOf(at)}/close`, {}, k
  */
 export function parser() {
   let rest = "", event = "", id = "";
-  let data = [], retry;
+  let data = [], held = 0, retry;
   return (text) => {
     const frames = [];
+    const ends = /[\r\n]/.test(text) || rest.endsWith("\r"); // a long line may come in very many pieces
+    rest += text;
     // A CR at the end may be half of a line end: it waits for what follows.
-    const lines = (rest + text).split(/\r\n|\n|\r(?!$)/);
+    const lines = ends ? rest.split(/\r\n|\n|\r(?!$)/) : [rest];
     rest = lines.pop() ?? "";
-    if (rest.length > FRAME_CHARS_MAX) throw new PlayheadError("a frame of the stream has no end");
+    if (rest.length + held > FRAME_CHARS_MAX) throw new PlayheadError("a frame of the stream has no end");
     for (const line of lines) {
       const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line) ?? [];
       if (!line) {
         if (data.length) frames.push({ event: event || "message", data: data.join("\n"), id, retry });
-        event = ""; data = []; retry = undefined;
+        event = ""; data = []; held = 0; retry = undefined;
       } else if (name === "event") event = value;
-      else if (name === "data") data.push(value);
+      else if (name === "data") held += data.push(value) && value.length + 1;
       else if (name === "id" && !value.includes("\0")) id = value;
-      else if (name === "retry" && /^\d+$/.test(value)) retry = Number(value);
+      else if (name === "retry" && /^\d+$/.test(value)) retry = Math.min(Number(value), RETRY_AFTER_MS_MAX);
     }
     return frames;
   };
@@ -365,7 +368,7 @@ async function* stream(options, place, page, onStatus) {
       for (const { event, data, id, retry } of parse(decoder.decode(value, { stream: true }))) {
         if (line.signal.aborted) throw new Broken("left");
         if (retry !== undefined) place.retryMs = retry;
-        const said = data[0] === "{" ? JSON.parse(data) : {};
+        const said = data[0] === "{" ? read(data) : {};
         if (event === "ready") {
           place.open(said.first_seq);
           onStatus({ state: "open", status: said.status, last_seq: said.last_seq });
@@ -373,6 +376,8 @@ async function* stream(options, place, page, onStatus) {
           place[event === "end" ? "ended" : "sentAway"] = true;
           return;
         } else if (said.seq) {
+          // The cursor is sent back, in a header.
+          if (!Number.isSafeInteger(said.seq) || !/^[!-~]{1,80}$/.test(id)) throw new PlayheadError(`no event: ${data}`);
           place.step(said.seq, id);
           yield { ...said, cursor: id };
         }
@@ -383,6 +388,10 @@ async function* stream(options, place, page, onStatus) {
     clearTimeout(timer);
     line.abort();
   }
+}
+
+function read(data) {
+  try { return JSON.parse(data); } catch (error) { throw new PlayheadError(`the stream told what is no JSON: ${error}`); }
 }
 
 /** Anything up to a bound that doubles, so that herds spread. */
