@@ -42,6 +42,8 @@ class Crowd:
     urls: Sequence[str]
     texts: Sequence[str]
     chance: random.Random
+    name: str = "storm"
+    """What their keys begin with: two crowds with one would have the same sessions."""
     surprises: list[str] = field(default_factory=list[str])
     """What no client should ever be told."""
     sessions: dict[str, int] = field(default_factory=dict[str, int])
@@ -69,7 +71,7 @@ class Crowd:
 
     async def session(self, number: int) -> None:
         """Have one session from its first message to its end."""
-        key, chance = f"storm-{number}", random.Random(self.chance.random())
+        key, chance = f"{self.name}-{number}", random.Random(self.chance.random())
         session, run = await self.said("", f"{key}-1", chance)
         self.sessions[session] = 1
         self.going[session] = ""

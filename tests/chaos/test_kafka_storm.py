@@ -118,7 +118,7 @@ async def test_every_session_completes_after_a_storm_over_three_brokers(
     urls = [keeper.url for keeper in keepers if keeper.role == "gateway"]
     crowd = Crowd(history, urls, TEXTS, random.Random(SEED))
     # Those who lose their log are not among those who are promised anything: they are another crowd, without notes.
-    spare = Crowd(History(time.monotonic), urls, TEXTS[:1], random.Random(SEED))
+    spare = Crowd(History(time.monotonic), urls, TEXTS[:1], random.Random(SEED), "spare")
     scene = Scene(keepers, cluster, proxies, history, lambda: crowd.going, can_mount(), [])
     nemesis = Nemesis(scene, FAULTS, SEED)
     began = time.monotonic()
