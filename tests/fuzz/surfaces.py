@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tests.fuzz import asked, called, credentials, heard, spoken, stored, tooled
+from tests.fuzz import asked, called, credentials, heard, received, spoken, stored, tooled
 from tests.fuzz.target import Target
 
 __all__ = ["TARGETS", "named"]
 
-TARGETS: tuple[Target, ...] = (*stored.TARGETS, *asked.TARGETS, *called.TARGETS, *credentials.TARGETS, *spoken.TARGETS, *tooled.TARGETS, *heard.TARGETS)
+TARGETS: tuple[Target, ...] = (*stored.TARGETS, *received.TARGETS, *asked.TARGETS, *called.TARGETS, *credentials.TARGETS, *spoken.TARGETS, *tooled.TARGETS, *heard.TARGETS)
 
 
 def named(name: str) -> Target:

@@ -36,6 +36,9 @@ from playhead.session.state import OpenCall
 
 __all__ = ["expired", "fell_silent", "gave_up", "may_start", "reported"]
 
+PENDING_MS_MAX = 30 * 86_400_000
+"""How long a result may be waited for, as `playhead.content` has it: a worker may have another number in mind."""
+
 UNKNOWN = (
     "the worker was lost while it ran this call: it may or may not have happened, and it will not be run again. "
     "Find out what happened before you ask for it once more."
@@ -76,7 +79,8 @@ def reported(plan: Plan, report: Report) -> None:  # noqa: C901, PLR0912 - one a
             _settle(plan, ToolResult(*place, report.status, report.output, report.elapsed_ms, report.cached))
         case ReportPending():
             if not _is_out(call):  # one thing is waited for: what another worker left behind is not
-                plan.add(ToolPending(*place, plan.now + report.within_ms * 1000, report.message))
+                within_ms = max(0, min(report.within_ms, PENDING_MS_MAX))
+                plan.add(ToolPending(*place, plan.now + within_ms * 1000, report.message))
         case ReportQuestion():
             if not _is_out(call):
                 plan.add(_question(call, report))
