@@ -113,7 +113,7 @@ def _example(schema: dict[str, Any]) -> str:
 def _handwritten() -> list[bytes]:
     events = f"/v1/sessions/{OPEN_SESSION}/events"
     text = {"content": [{"type": "text", "text": "hi"}, {"type": "image", "source": {"type": "url", "url": "x"}}]}
-    chunked = b"Transfer-Encoding: chunked\r\n\r\n5\r\n{\"con\r\n9\r\ntent\":\"a\"\r\n1\r\n}\r\n0\r\n\r\n"
+    chunked = b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"con\r\n9\r\ntent":"a"\r\n1\r\n}\r\n0\r\n\r\n'
     agui = {"threadId": "t", "runId": "r", "state": {}, "messages": [{"id": "1", "role": "user", "content": "hi"}],
             "tools": [], "context": [], "forwardedProps": {}}  # fmt: skip
     chat = {"id": "c", "trigger": "submit-message",
@@ -131,8 +131,11 @@ def _handwritten() -> list[bytes]:
         request("POST", "/agui", orjson.dumps(agui)),
         request("POST", "/ui/chat", orjson.dumps(chat)),
         request("POST", "/v1/responses", orjson.dumps({**response, "stream": True})),
-        request("POST", "/v1/responses", orjson.dumps({**response, "previous_response_id": f"resp_{'a' * 26}_{'b' * 26}"})),
-        b"POST /v1/sessions/%b/messages HTTP/1.1\r\nContent-Type: application/json\r\n" % OPEN_SESSION.encode() + chunked,
+        request(
+            "POST", "/v1/responses", orjson.dumps({**response, "previous_response_id": f"resp_{'a' * 26}_{'b' * 26}"})
+        ),
+        b"POST /v1/sessions/%b/messages HTTP/1.1\r\nContent-Type: application/json\r\n" % OPEN_SESSION.encode()
+        + chunked,
         request("OPTIONS", "/v1/sessions", b"", "Origin: https://a.example", "Access-Control-Request-Method: POST"),
         request("GET", "/livez") + request("GET", "/v1/agents") + request("GET", "/v1/sessions?limit=2"),
     ]
@@ -158,7 +161,9 @@ def frame_seeds() -> list[bytes]:
         UPGRADE + frame(2, say) + frame(9, b"ping") + frame(10, b""),
         UPGRADE + fragments + ends,
         UPGRADE.replace(b"/ws", b"/ws?after=3") + frame(1, b" " * 300 + say),
-        UPGRADE.replace(b"gateway\r\n", b"gateway\r\nSec-WebSocket-Protocol: playhead, x\r\nSec-WebSocket-Extensions: a\r\n"),
+        UPGRADE.replace(
+            b"gateway\r\n", b"gateway\r\nSec-WebSocket-Protocol: playhead, x\r\nSec-WebSocket-Extensions: a\r\n"
+        ),
     ]
 
 

@@ -22,7 +22,16 @@ from playhead_gateway.problems import Problem
 from starlette.requests import HTTPConnection
 
 from tests.fuzz.target import Run, Target
-from tests.gateway.access.support import SECONDS, SECRETS, Signer, a_key, access_file, authenticator, issuer_table, key_table
+from tests.gateway.access.support import (
+    SECONDS,
+    SECRETS,
+    Signer,
+    a_key,
+    access_file,
+    authenticator,
+    issuer_table,
+    key_table,
+)
 
 __all__ = ["TARGETS"]
 
@@ -108,8 +117,19 @@ def tokens() -> Generator[Run, None, None]:
 
 
 def token_seeds() -> list[bytes]:
-    headers = [{"alg": "EdDSA", "kid": "ed", "typ": "JWT"}, {"alg": "none"}, {"alg": "EdDSA", "crit": ["b64"], "b64": False}]
-    claims = {"iss": "https://login.example", "aud": "playhead", "sub": "ada", "exp": SECONDS + 300, "nbf": 1, "scope": "a b"}
+    headers = [
+        {"alg": "EdDSA", "kid": "ed", "typ": "JWT"},
+        {"alg": "none"},
+        {"alg": "EdDSA", "crit": ["b64"], "b64": False},
+    ]
+    claims = {
+        "iss": "https://login.example",
+        "aud": "playhead",
+        "sub": "ada",
+        "exp": SECONDS + 300,
+        "nbf": 1,
+        "scope": "a b",
+    }
     several = replace_in(claims, aud=["playhead", "x"], scope=["sessions:read"])
     return [orjson.dumps(header) + b"\n" + orjson.dumps(one) for header in headers for one in (claims, several)]
 
@@ -140,7 +160,10 @@ def key_sets() -> Generator[Run, None, None]:
 
 def key_set_seeds() -> list[bytes]:
     others = [Signer("ES256", "ec").public, Signer("RS256", "rsa").public]
-    sets: list[object] = [{"keys": [SIGNER.public]}, {"keys": [SIGNER.public, *others, {"kty": "oct", "k": "c2VjcmV0"}]}]
+    sets: list[object] = [
+        {"keys": [SIGNER.public]},
+        {"keys": [SIGNER.public, *others, {"kty": "oct", "k": "c2VjcmV0"}]},
+    ]
     return [orjson.dumps(one) for one in sets]
 
 

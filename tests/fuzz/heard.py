@@ -56,7 +56,11 @@ def answer_of(data: bytes) -> Answer | None:
         if not name.replace(b"-", b"").isalnum() or not all(" " <= char != "\x7f" for char in text):
             return None
         if name.lower() == b"retry-after":
-            assert 0 <= retry_after_of(httpx2.Response(503, headers=[(b"retry-after", text.encode("latin-1"))])) <= RETRY_AFTER_SECONDS_MAX
+            assert (
+                0
+                <= retry_after_of(httpx2.Response(503, headers=[(b"retry-after", text.encode("latin-1"))]))
+                <= RETRY_AFTER_SECONDS_MAX
+            )
             continue  # it is waited for
         headers.append((name.decode(), text))
     size = 1 + sum(body[:64]) % 977
@@ -111,7 +115,10 @@ def python_client() -> Generator[Run, None, None]:
             session = client.session(SESSION)
             deeds: list[Coroutine[None, None, object]] = [watched(client.http), session.state()]
             if answer.status < 400 and not any(name.lower() == "content-encoding" for name, _ in answer.headers):
-                deeds += [client.start("a", "hi"), session.say("hi")]  # what has no answer is asked again, after a while
+                deeds += [
+                    client.start("a", "hi"),
+                    session.say("hi"),
+                ]  # what has no answer is asked again, after a while
             for deed in deeds:
                 with suppress(PlayheadError):
                     async with asyncio.timeout(SECONDS_MAX):

@@ -131,13 +131,24 @@ def seeds() -> list[bytes]:
     commands: list[Command] = [
         say,
         replace(say, mode="interrupt"),
-        replace(say, content=Json('[{"type":"tool_result","tool_use_id":"x","content":[{"type":"image","source":{"type":"url"}}]}]')),
+        replace(
+            say,
+            content=Json(
+                '[{"type":"tool_result","tool_use_id":"x","content":[{"type":"image","source":{"type":"url"}}]}]'
+            ),
+        ),
         StartSession("req_2", SESSION, "support", Json('{"tenant":"acme"}'), say, None, "acme"),
         CancelRun("req_3", SESSION, cast("Any", CALLED).run_id, "requested"),
         CloseSession("req_4", SESSION, "requested"),
         AnswerQuestion("req_5", SESSION, "q_1", Json('{"a":1}'), "user"),
         CallTool("req_6", SESSION, message, run, "weather", Json('{"city":"Oslo"}'), Json("{}"), None, None),
-        ReportResult("rep_1", *call, "ok", Json('[{"type":"image","source":{"type":"base64","data":"AA","media_type":"image/png"}}]'), 3),
+        ReportResult(
+            "rep_1",
+            *call,
+            "ok",
+            Json('[{"type":"image","source":{"type":"base64","data":"AA","media_type":"image/png"}}]'),
+            3,
+        ),
         ReportResult("rep_2", *call, "error", Json('{"type":"x","message":"y"}'), 3),
         ReportQuestion("rep_3", *call, "q_1", Json('"Sure?"'), Json("{}"), Json("null")),
         ReportPending("rep_4", *call, 5000, "soon"),

@@ -120,7 +120,12 @@ def _guided(name: str, seconds: float, seed: int) -> None:
                 return fuzzer.Mutate(data, most)
             return mutated(chance, data, seeds, most=min(most, target.input_bytes_max))
 
-        options = [f"-max_len={target.input_bytes_max}", f"-rss_limit_mb={RSS_MB_MAX}", "-print_final_stats=0", "-verbosity=0"]
+        options = [
+            f"-max_len={target.input_bytes_max}",
+            f"-rss_limit_mb={RSS_MB_MAX}",
+            "-print_final_stats=0",
+            "-verbosity=0",
+        ]
         fuzzer.Setup([sys.argv[0], *options, f"-seed={seed}", folder], one, custom_mutator=other)
         fuzzer.Fuzz()
 

@@ -158,9 +158,17 @@ def stream_of(wire: Callable[[], Wire]) -> Generator[Run, None, None]:
 def claude_seeds() -> list[bytes]:
     events = [
         {"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}},
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "server_tool_use", "id": "s", "name": "web"}},
+        {
+            "type": "content_block_start",
+            "index": 0,
+            "content_block": {"type": "server_tool_use", "id": "s", "name": "web"},
+        },
         {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": '{"q": 1}'}},
-        {"type": "content_block_start", "index": 1, "content_block": {"type": "web_search_tool_result", "content": [{}]}},
+        {
+            "type": "content_block_start",
+            "index": 1,
+            "content_block": {"type": "web_search_tool_result", "content": [{}]},
+        },
         {"type": "content_block_start", "index": 2, "content_block": {"type": "text", "text": "", "citations": None}},
         {"type": "content_block_delta", "index": 2, "delta": {"type": "text_delta", "text": "It is."}},
         {"type": "content_block_delta", "index": 2, "delta": {"type": "citations_delta", "citation": {"url": "x"}}},
@@ -183,8 +191,15 @@ def openai_seeds() -> list[bytes]:
     chunks = [
         {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "", "reasoning": "Hm"}}]},
         {"choices": [{"index": 0, "delta": {"content": "Yes"}}, {"index": 1, "delta": {"content": "No"}}]},
-        {"choices": [{"index": 0, "delta": {"tool_calls": [call, {**call, "id": "b"}]}, "finish_reason": "tool_calls"}]},
-        {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}},
+        {
+            "choices": [
+                {"index": 0, "delta": {"tool_calls": [call, {**call, "id": "b"}]}, "finish_reason": "tool_calls"}
+            ]
+        },
+        {
+            "choices": [],
+            "usage": {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}},
+        },
     ]
     refusal = {"choices": [{"delta": {"refusal": "I will not"}, "finish_reason": "stop"}]}
     error = {"error": {"type": "server_error", "code": "rate_limit", "message": "slowly"}}

@@ -167,7 +167,7 @@ SESSION_NAME = f"ses_{'a' * 26}"
 TARGETS = (
     Target("commands", commands, stored_values, 4000),
     Target("records", records, stored_values, 2500),
-    Target("commit-metadata", metadata, lambda: _texts("", "1-3,5", "0", "1-999999", "3,4,5,9-12,999999999999"), 10000),
+    Target("commit-metadata", metadata, lambda: _texts("", "1-3,5", "0", "1-999999", "3,4,5,9-12,999999999999"), 800),
     Target(
         "cursors-and-ids",
         names,
@@ -178,6 +178,9 @@ TARGETS = (
         20000,
     ),
     Target(
-        "archive-names", archived, lambda: _texts(f"{SESSION_NAME}\n{'0' * 64}", f"{SESSION_NAME}\na.b-c_D", "a\n.."), 80
+        "archive-names",
+        archived,
+        lambda: _texts(f"{SESSION_NAME}\n{'0' * 64}", f"{SESSION_NAME}\na.b-c_D", "a\n.."),
+        80,
     ),
 )

@@ -209,8 +209,10 @@ class OnTheTable:
         if isinstance(self.result, mcp_types.ErrorData):
             from mcp import MCPError  # noqa: PLC0415 - with the rest of what only this needs
 
-            raise MCPError.from_error(self.result) if hasattr(MCPError, "from_error") else MCPError(
-                self.result.code, self.result.message, self.result.data
+            raise (
+                MCPError.from_error(self.result)
+                if hasattr(MCPError, "from_error")
+                else MCPError(self.result.code, self.result.message, self.result.data)
             )
         return self.result
 
@@ -270,7 +272,11 @@ def result_seeds() -> list[bytes]:
         {"type": "resource", "resource": {"uri": "x:y", "text": "t"}},
         {"type": "resource_link", "uri": "https://e.example/", "name": "n", "size": 3},
     ]
-    form = {"mode": "form", "message": "Who?", "requestedSchema": {"type": "object", "properties": {"a": {"type": "string"}}}}
+    form = {
+        "mode": "form",
+        "message": "Who?",
+        "requestedSchema": {"type": "object", "properties": {"a": {"type": "string"}}},
+    }
     url = {"mode": "url", "message": "Go", "url": "https://e.example", "elicitationId": "1"}
     ask = {"one": {"method": "elicitation/create", "params": form}}
     both = {**ask, "two": {"method": "elicitation/create", "params": url}}
