@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any, cast
 
@@ -62,7 +62,7 @@ def http() -> Generator[Run, None, None]:
         def run(data: bytes) -> None:
             nonlocal count
             count += 1
-            head, end, body = data.partition(b"\r\n\r\n")
+            _, end, body = data.partition(b"\r\n\r\n")
             sent = data.replace(LENGTH, b"Content-Length: %d\r\n" % len(body)) if end else data
             before = site.published
             size = 1 + len(sent) // (1 + count % 3)
@@ -114,8 +114,8 @@ def _handwritten() -> list[bytes]:
     events = f"/v1/sessions/{OPEN_SESSION}/events"
     text = {"content": [{"type": "text", "text": "hi"}, {"type": "image", "source": {"type": "url", "url": "x"}}]}
     chunked = b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"con\r\n9\r\ntent":"a"\r\n1\r\n}\r\n0\r\n\r\n'
-    agui = {"threadId": "t", "runId": "r", "state": {}, "messages": [{"id": "1", "role": "user", "content": "hi"}],
-            "tools": [], "context": [], "forwardedProps": {}}  # fmt: skip
+    agui: dict[str, object] = {"threadId": "t", "runId": "r", "state": {}, "forwardedProps": {},
+            "messages": [{"id": "1", "role": "user", "content": "hi"}], "tools": [], "context": []}  # fmt: skip
     chat = {"id": "c", "trigger": "submit-message",
             "messages": [{"id": "1", "role": "user", "parts": [{"type": "text", "text": "hi"}]}]}  # fmt: skip
     response = {"model": "support", "input": [{"role": "user", "content": [{"type": "input_text", "text": "hi"}]}]}
@@ -186,7 +186,8 @@ class Talk:
         self.into: asyncio.Queue[Message] = asyncio.Queue()
         self.out: asyncio.Queue[Message] = asyncio.Queue()
         headers = [(b"host", b"gateway")]
-        scope = {"type": "websocket", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "ws", "path": SOCKET,
+        scope: dict[str, object] = {"type": "websocket", "asgi": {"version": "3.0"}, "http_version": "1.1",
+                 "scheme": "ws", "path": SOCKET,
                  "raw_path": SOCKET.encode(), "root_path": "", "query_string": b"", "headers": headers, "client": None,
                  "server": None, "subprotocols": [], "extensions": {"websocket.http.response": {}}}  # fmt: skip
         self.into.put_nowait({"type": "websocket.connect"})
@@ -198,7 +199,8 @@ class Talk:
             while True:
                 sent = await self.out.get()
                 assert sent["type"] in ("websocket.accept", "websocket.send"), sent
-                said = orjson.loads(sent["text"]) if sent["type"] == "websocket.send" else {}
+                text = sent["text"] if sent["type"] == "websocket.send" else "{}"
+                said: dict[str, Any] = orjson.loads(text)
                 if said.get("event") in ("ack", "refused"):
                     return said
 
@@ -245,10 +247,6 @@ def messages() -> Generator[Run, None, None]:
 
         yield lambda data: loop.run(one(data))
         loop.run(stack.aclose())
-
-
-def _seeds(found: Sequence[bytes]) -> Sequence[bytes]:
-    return found
 
 
 TARGETS = (

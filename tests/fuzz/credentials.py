@@ -6,8 +6,7 @@ import asyncio
 import base64
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import orjson
@@ -52,7 +51,8 @@ def connection_of(data: bytes) -> HTTPConnection:
     query, *lines = data.split(b"\n")
     pairs = [line.partition(b":") for line in lines]
     scope = {"type": "http", "method": "GET", "scheme": "https", "path": "/", "query_string": query, "server": None,
-             "headers": [(name.strip().lower(), value.strip()) for name, _, value in pairs], "client": None}  # fmt: skip
+             "client": None,
+             "headers": [(name.strip().lower(), value.strip()) for name, _, value in pairs]}  # fmt: skip
     return HTTPConnection(scope)
 
 
@@ -130,12 +130,8 @@ def token_seeds() -> list[bytes]:
         "nbf": 1,
         "scope": "a b",
     }
-    several = replace_in(claims, aud=["playhead", "x"], scope=["sessions:read"])
+    several: dict[str, object] = {**claims, "aud": ["playhead", "x"], "scope": ["sessions:read"]}
     return [orjson.dumps(header) + b"\n" + orjson.dumps(one) for header in headers for one in (claims, several)]
-
-
-def replace_in(claims: dict[str, object], **others: object) -> dict[str, object]:
-    return {**claims, **others}
 
 
 @contextmanager
@@ -150,10 +146,8 @@ def key_sets() -> Generator[Run, None, None]:
             path.write_bytes(data)
             known = KeySet(f"file:{path}", frozenset({"EdDSA", "ES256", "RS256"}), lambda: now)
             for kid in ("ed", None):
-                try:
+                with suppress(Unavailable):
                     loop.run(known.key(kid))
-                except Unavailable:
-                    pass
 
         yield run
 

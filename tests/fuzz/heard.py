@@ -44,7 +44,7 @@ class Answer:
 
 
 def answer_of(data: bytes) -> Answer | None:
-    """Read an answer as HTTP has it: a status, headers, an empty line, the body. None for what no parser lets through."""
+    """Read a status, headers, an empty line and a body. None for what no parser of HTTP lets through."""
     head, _, body = data.partition(b"\n\n")
     first, *lines = head.split(b"\n")
     if not (first.isdigit() and 200 <= int(first[:4]) <= 599):

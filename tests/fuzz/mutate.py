@@ -1,4 +1,4 @@
-"""Other inputs from real ones: damage to bytes, and to the JSON, lengths and lines within them. Pure: chance is handed in.
+"""Other inputs from real ones: damage to bytes, and to the JSON, numbers and lines within them. Pure: chance comes in.
 
 What a parser is written for decides what breaks it, so most changes keep the form: a value of a JSON document becomes
 another one, a line comes twice, a length lies.
@@ -28,17 +28,19 @@ NASTY_BYTES = (
     b"", b"\0", b"\n", b"\r\n", b"\n\n", b"\r", b"\xff", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\xc0\x80", b"\x80", b"%00",
     b"%", b"..", b"/", b"\\", b'"', b"'", b"{", b"}", b"[", b"]", b":", b",", b"-", b"0", b"1e999", b"NaN", b"null",
     b"\xff" * 9 + b"\x01", b"\x80" * 9 + b"\x01", b"\x01", b"\x02", b"\x7f", b"data:", b"event:", b"id:", b"retry:",
-    "\u2028".encode(), "\u0663".encode(), "😀".encode(), b"9" * 20, b"9" * 400, b"-1", b"[DONE]", b"\xc3\x01", b"\0\0\0\0\1",
+    "\u2028".encode(), "\u0663".encode(), "😀".encode(), b"9" * 20, b"9" * 400, b"-1",
+    b"[DONE]", b"\xc3\x01", b"\0\0\0\0\1",
 )  # fmt: skip
 
 DEEP = "\u0001deep "
 """Marks where nested brackets are written: Python's own writer does not nest so deep."""
 
-NASTY_VALUES: tuple[object, ...] = (
-    None, True, False, 0, -1, 1, 2, 255, 2**31, -(2**31) - 1, 2**53 + 1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64, 10**400,
-    0.5, -0.0, 1e308, 1e-320, float("inf"), float("-inf"), float("nan"), "", " ", "0", "-1", "null", "text", "\ud800",
-    "a\ud800b", "\0", "\n", "\r\n\r\n", "\u2028", "😀", "é", "__proto__", "constructor", "../..", "%00", "a" * 300, "x" * 70_000,
-    [], {}, [[]], [None], {"": ""}, {"type": None}, {"type": "text"}, ["text"], [{}], {"$ref": "#"},
+NASTY_VALUES: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1, 2, 255, 2**31, -(2**31) - 1, 2**53 + 1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1,
+    2**64, 10**400, 0.5, -0.0, 1e308, 1e-320, float("inf"), float("-inf"), float("nan"), "", " ", "0", "-1",
+    "null", "text", "\ud800", "a\ud800b", "\0", "\n", "\r\n\r\n", "\u2028", "😀", "é", "__proto__", "constructor", "../..",
+    "%00", "a" * 300,
+    "x" * 70_000, [], {}, [[]], [None], {"": ""}, {"type": None}, {"type": "text"}, ["text"], [{}], {"$ref": "#"},
     f"{DEEP}3", f"{DEEP}100", f"{DEEP}260", f"{DEEP}1200", f"{DEEP}6000",
 )  # fmt: skip
 
@@ -169,7 +171,7 @@ def _changed(chance: Random, value: object, others: Sequence[bytes]) -> object:
         case 0:
             del holder[key]
         case 1 if isinstance(holder, list):
-            holder.insert(chance.randrange(len(places) + 1), holder[key])
+            cast("list[object]", holder).insert(chance.randrange(len(places) + 1), cast("object", holder[key]))
         case 1:
             holder[chance.choice([str(name) for _, name in places] + ["", "type", "__proto__"])] = holder[key]
         case 2:

@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 
 import orjson
 from playhead.accept import Head, genesis
+from playhead.codec import Context
 from playhead.commands import (
     AnswerQuestion,
     CallTool,
@@ -32,7 +33,6 @@ from playhead.commands import (
 from playhead.errors import TooLarge, Undecodable
 from playhead.events import Budget, Failure, Json
 from playhead.ids import MessageId, RunId, call_id
-from playhead.codec import Context
 from playhead.session import Asked, PlannedCall, Reported, Session, Snapshot, empty, fold, pending
 from playhead_orchestrator.adapters import claude_wire, openai_wire
 from playhead_orchestrator.dispatch import run_tool

@@ -102,8 +102,7 @@ def _guided(name: str, seconds: float, seed: int) -> None:
             count += 1
             try:
                 run(data)
-            except BaseException:
-                # libFuzzer does not come back from a failure.
+            except BaseException:  # noqa: BLE001 - libFuzzer does not come back from a failure
                 traceback.print_exc()
                 _keep(name, data)
                 _told(name, count, time.monotonic() - began, "guided")

@@ -156,7 +156,7 @@ def seeds() -> list[bytes]:
         "source": {"type": "archive", "media_type": "application/pdf", "name": "0" * 64, "bytes": 3},
     }
     link = {"type": "image", "source": {"type": "url", "url": "https://e.example/a.png"}}
-    answer = [
+    answer: list[object] = [
         {"type": "thinking", "text": "Hm", "signature": "x"},
         {"type": "text", "text": "Look", "citations": [{"url": "x"}]},
         {"type": "tool_use", "id": "call_x", "name": "weather", "input": {"city": "Oslo"}},

@@ -1,7 +1,7 @@
 """What a model provider sends: any bytes, in any cuts, as one message of a session.
 
 The door is the orchestrator's own: the stream is read, becomes inputs of the session, these become records of its log,
-and from that log the next request to a model is made. Whatever a provider says, all of that works, or the attempt fails.
+and from that log the next request to a model is made. Whatever a provider says, all of it works, or the attempt fails.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def stream_of(wire: Callable[[], Wire]) -> Generator[Run, None, None]:
 
 
 def claude_seeds() -> list[bytes]:
-    events = [
+    events: list[object] = [
         {"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}},
         {
             "type": "content_block_start",
@@ -188,7 +188,7 @@ def claude_seeds() -> list[bytes]:
 
 def openai_seeds() -> list[bytes]:
     call = {"index": 0, "id": "a", "function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}
-    chunks = [
+    chunks: list[object] = [
         {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "", "reasoning": "Hm"}}]},
         {"choices": [{"index": 0, "delta": {"content": "Yes"}}, {"index": 1, "delta": {"content": "No"}}]},
         {

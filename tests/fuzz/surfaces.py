@@ -6,14 +6,14 @@ reason why there is none. `test_surfaces.py` finds those modules by what they ca
 
 from __future__ import annotations
 
-from tests.fuzz import asked, called, credentials, heard, received, shown, spoken, stored, tooled
+from tests.fuzz import asked, called, credentials, heard, hosted, received, shown, spoken, stored, tooled
 from tests.fuzz.target import Target
 
 __all__ = ["NOT_FROM_STRANGERS", "SURFACES", "TARGETS", "named"]
 
 TARGETS: tuple[Target, ...] = (
     *(*stored.TARGETS, *received.TARGETS, *asked.TARGETS, *called.TARGETS, *credentials.TARGETS),
-    *(*spoken.TARGETS, *shown.TARGETS, *tooled.TARGETS, *heard.TARGETS),
+    *(*spoken.TARGETS, *shown.TARGETS, *tooled.TARGETS, *hosted.TARGETS, *heard.TARGETS),
 )
 
 SURFACES: dict[str, tuple[str, ...]] = {

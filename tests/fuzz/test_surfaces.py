@@ -19,8 +19,12 @@ from tests.fuzz.target import CORPUS
 from tests.gateway.test_openapi import DOCUMENT
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {"core": "playhead", "gateway": "playhead_gateway", "orchestrator": "playhead_orchestrator"}
-PACKAGES |= {"tool_workers": "playhead_tool_workers"}
+PACKAGES = {
+    "core": "playhead",
+    "gateway": "playhead_gateway",
+    "orchestrator": "playhead_orchestrator",
+    "tool_workers": "playhead_tool_workers",
+}
 READS = re.compile(
     r"\b(?:orjson|json)\.loads|model_validate|validate_json|validate_python|FromString|read_body\(|urlsplit\(|fullmatch\("
 )
