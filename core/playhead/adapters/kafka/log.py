@@ -136,7 +136,8 @@ class KafkaLog:
         """Read what landed between the head and the own batch, and tell whether the batch was accepted."""
         if offset < head.position:  # the broker lost what the head has seen
             head = genesis(session)
-        verdict = await self._reread(session, head, records, offset + len(records))
+        until = offset + len(records)
+        verdict = await self._cluster.patiently(lambda: self._reread(session, head, records, until), SETTLE_SECONDS)
         if verdict is None:
             raise Superseded(session, records[0].seq)
         return verdict
@@ -170,7 +171,7 @@ class KafkaLog:
     ) -> Head | None:
         """Read on from a head: the head after the own records if they were accepted, None if nothing took their seq.
 
-        Raises `Superseded` if another record did.
+        Raises `Superseded` if another record did, and `Lost` if what is there `until` an offset cannot be read yet.
         """
         last = records[-1]
         position = head.position
@@ -191,6 +192,9 @@ class KafkaLog:
             raise UnknownSession(session) from error
         except OutOfRange as error:
             raise Superseded(session, records[0].seq) from error
+        if until is not None:
+            # a leader that is new gives nothing before it knows what the others have: that says nothing of the batch
+            raise Lost(f"{session} ends before offset {until}, where it was told to end")
         return None
 
     # --- finding a place in the log ----------------------------------------------------------------------------
