@@ -23,6 +23,7 @@ END_SECONDS = 0.05
 """How long the end of a body is waited for once its message is whole. A body that was read to its end leaves a
 connection that the next step can use, without another TLS handshake; it nearly always comes with the last event."""
 
+
 class Wire(Protocol):
     """The events of one message, in a provider's own form."""
 
