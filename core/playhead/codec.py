@@ -18,7 +18,6 @@ from io import BytesIO
 from types import NoneType
 from typing import Any, cast, get_args
 
-import orjson
 from fastavro import parse_schema
 from fastavro import schemaless_reader as read_body  # pyright: ignore[reportUnknownVariableType] - IO[Unknown]
 from fastavro import schemaless_writer as write_body  # pyright: ignore[reportUnknownVariableType] - IO[Unknown]
@@ -26,13 +25,14 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 from playhead_schemas import load_history, load_schemas
 
 from playhead.accept import Head, Record, hash_of
+from playhead.canonical import check_json
 from playhead.commands import Command, command_types
 from playhead.errors import Misconfigured, TooLarge, Undecodable, UnknownSchema
 from playhead.events import Event, Hash, Json, Stamp, Stamped, event_types
 from playhead.ids import Seq, SessionId
 from playhead.schema import avro_name, field_kinds
 
-__all__ = ["RECORD_BYTES_MAX", "Codec", "Context", "Fields", "check_json", "json_fields", "record_of"]
+__all__ = ["RECORD_BYTES_MAX", "Codec", "Context", "Fields", "json_fields", "record_of"]
 
 SINGLE_OBJECT = b"\xc3\x01"
 CONFLUENT = b"\x00"
@@ -46,12 +46,6 @@ Fields = dict[str, Any]
 
 RECORD_BYTES_MAX = 900_000
 """The largest record value in bytes. Kafka's default for a whole batch is 1 MiB."""
-
-JSON_DEPTH_MAX = 200
-"""How deep the JSON in a command may nest: what holds it (a message, a request to a model) adds some levels."""
-
-ORJSON_DEPTH_MAX = 254
-"""How deep orjson writes; it reads deeper, so what it read cannot always be written again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,21 +190,6 @@ class Codec:
         except NOT_AVRO as error:
             raise Undecodable(f"not a {shape.kind.__name__}: {type(error).__name__}: {error}") from error
         return shape, cast("Fields", fields)
-
-
-def check_json(text: str) -> None:
-    """Make sure that a text is JSON that every reader can read, and write again in what holds it. Raises `Undecodable`.
-
-    Python's own JSON is more than that: `NaN`, lone surrogates, numbers beyond any float.
-    """
-    try:
-        value: Any = orjson.loads(text)
-        if text.count("[") + text.count("{") > JSON_DEPTH_MAX:
-            for _ in range(ORJSON_DEPTH_MAX - JSON_DEPTH_MAX):
-                value = [value]
-            orjson.dumps(value)
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
-        raise Undecodable(str(error)) from error
 
 
 def record_of(value: bytes) -> Record:

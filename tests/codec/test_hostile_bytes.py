@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from playhead.accept import genesis
-from playhead.codec import JSON_DEPTH_MAX, RECORD_BYTES_MAX, Codec, record_of
+from playhead.canonical import JSON_DEPTH_MAX
+from playhead.codec import RECORD_BYTES_MAX, Codec, record_of
 from playhead.commands import (
     AnnounceAgent,
     Command,

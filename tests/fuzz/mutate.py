@@ -38,9 +38,9 @@ DEEP = "\u0001deep "
 NASTY_VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2, 255, 2**31, -(2**31) - 1, 2**53 + 1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1,
     2**64, 10**400, 0.5, -0.0, 1e308, 1e-320, float("inf"), float("-inf"), float("nan"), "", " ", "0", "-1",
-    "null", "text", "\ud800", "a\ud800b", "\0", "\n", "\r\n\r\n", "\u2028", "😀", "é", "__proto__", "constructor", "../..",
-    "%00", "a" * 300,
-    "x" * 70_000, [], {}, [[]], [None], {"": ""}, {"type": None}, {"type": "text"}, ["text"], [{}], {"$ref": "#"},
+    "null", "text", "\ud800", "a\ud800b", "\0", "\n", "\r\n\r\n", "\u2028", "😀", "é", "__proto__", "constructor",
+    "../..", "%00", "a" * 300, "x" * 70_000,
+    [], {}, [[]], [None], {"": ""}, {"type": None}, {"type": "text"}, ["text"], [{}], {"$ref": "#"},
     f"{DEEP}3", f"{DEEP}100", f"{DEEP}260", f"{DEEP}1200", f"{DEEP}6000",
 )  # fmt: skip
 

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import Any, cast
 
 import orjson
-from playhead.codec import check_json
+from playhead.canonical import check_json
 from playhead.errors import PlayheadError, Undecodable
 from playhead.events import (
     Event,

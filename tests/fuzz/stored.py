@@ -13,6 +13,7 @@ import orjson
 from playhead.accept import advance, genesis
 from playhead.adapters.archive import FolderArchive, MemoryArchive
 from playhead.adapters.progress import FINISHED_MAX, METADATA_CHARS_MAX, decode_finished, encode_finished
+from playhead.canonical import canonical_json, check_json
 from playhead.codec import Codec, record_of
 from playhead.errors import Invalid, InvalidCursor, InvalidId, NotArchived, TooLarge, Undecodable
 from playhead.ids import SessionId, parse_cursor, parse_session_id
@@ -83,6 +84,24 @@ def records() -> Generator[Run, None, None]:
         _, accepted = advance(genesis(OTHERS), [strange, ours[0], strange, ours[1], strange, ours[2], strange])
         # The first may be a first record of its own: whoever writes first owns the log. No other fits in.
         assert [one.hash for one in accepted] in ([one.hash for one in ours], [strange.hash])
+
+    yield run
+
+
+@contextmanager
+def canonical() -> Generator[Run, None, None]:
+    """Spell JSON in one way, which is its own; what it refuses is refused by all that read it."""
+
+    def run(data: bytes) -> None:
+        text = data.decode("utf-8", "surrogateescape")
+        with suppress(Undecodable):
+            check_json(text)
+            orjson.dumps(orjson.loads(text))
+        try:
+            spelled = canonical_json(text)
+        except Invalid:
+            return
+        assert canonical_json(spelled.decode()) == spelled
 
     yield run
 
@@ -167,6 +186,12 @@ SESSION_NAME = f"ses_{'a' * 26}"
 TARGETS = (
     Target("commands", commands, stored_values, 4000),
     Target("records", records, stored_values, 2500),
+    Target(
+        "canonical-json",
+        canonical,
+        lambda: _texts('{"b":[1,1.0,1e0,-0],"a":{"":null,"\u00e9":"\\u00e9"},"a":true}', '["\\ud83d\\ude00", 1e-320]'),
+        5000,
+    ),
     Target("commit-metadata", metadata, lambda: _texts("", "1-3,5", "0", "1-999999", "3,4,5,9-12,999999999999"), 800),
     Target(
         "cursors-and-ids",

@@ -19,6 +19,7 @@ TARGETS: tuple[Target, ...] = (
 SURFACES: dict[str, tuple[str, ...]] = {
     "playhead.codec": ("commands", "records"),
     "playhead.accept": ("records",),
+    "playhead.canonical": ("canonical-json", "commands", "tool-outputs"),
     "playhead.adapters.progress": ("commit-metadata",),
     "playhead.adapters.archive": ("archive-names",),
     "playhead.ids": ("cursors-and-ids",),
@@ -89,7 +90,6 @@ SURFACES: dict[str, tuple[str, ...]] = {
 
 NOT_FROM_STRANGERS = {
     "playhead.agents": "an application's own definitions",
-    "playhead.canonical": "JSON that the codec has checked",
     "playhead.declaring": "an application's own definitions",
     "playhead.guard": "what a tool of the application returned; it has tests of its own",
     "playhead.options": "an application's own definitions",

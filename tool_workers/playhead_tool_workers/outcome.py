@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from playhead.codec import check_json
+from playhead.canonical import check_json
 from playhead.events import Failure, Json
 from pydantic_core import to_json
 

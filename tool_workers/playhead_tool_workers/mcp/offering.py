@@ -11,7 +11,7 @@ import re
 from collections.abc import Awaitable, Callable
 
 import mcp.types as mcp_types
-from playhead.codec import check_json
+from playhead.canonical import check_json
 from playhead.errors import Invalid, Misconfigured, Unavailable, Undecodable
 from playhead.ids import digest
 from playhead.tools import Effect, Tool
