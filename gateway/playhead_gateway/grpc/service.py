@@ -181,7 +181,8 @@ class Sessions:
         try:
             return parsed(text, self._gateway.limits)
         except Problem as problem:
-            await _refuse_with(context, Problem(problem.status, problem.code, f"{where}: {problem.detail}"))
+            problem.detail = f"{where}: {problem.detail}"
+            await _refuse_with(context, problem)
 
     async def _post(self, path: str, body: dict[str, Any], context: Context) -> dict[str, Any]:
         asked = await self._inside.ask("POST", path, _headers(context), body)
