@@ -14,12 +14,14 @@ from typing import Any, cast
 import httpx2
 from playhead.adapters.kafka.connection import Cluster, KafkaConnection
 from playhead.adapters.kafka.follow import catch_up
+from playhead.adapters.sqlite import open_sqlite
+from playhead.ids import SessionId
 
 from tests.chaos.crowd import client
 from tests.history.folding import ENDS
 from tests.history.lines import History, Line
 
-__all__ = ["coverage", "noted_by_tools", "read_all", "stalls"]
+__all__ = ["coverage", "noted_by_tools", "read_all", "read_embedded", "stalls"]
 
 PHASES = {
     "model_call_started": "asked",
@@ -44,13 +46,18 @@ async def read_all(history: History, urls: Sequence[str], kafka: str, prefix: st
         for session in sessions:
             records = await _stored(cluster, f"{prefix}.session.{session}")
             for number, url in enumerate(urls, 1):
-                async with client(url) as http:
-                    events = await _shown(http, session)
-                    response = await http.get(f"/v1/sessions/{session}")
-                    state = response.json() if response.is_success else None
-                history.note(f"reader-{number}", "log", session=session, events=events, state=state, records=records)
+                await _note_all(history, f"reader-{number}", url, session, records)
     finally:
         await cluster.close()
+
+
+async def read_embedded(history: History, url: str, database: Path, sessions: Iterable[str]) -> None:
+    """Note the log of every session as `playhead dev` shows it, and as it is stored."""
+    async with open_sqlite(database) as store:
+        for session in sessions:
+            async with aclosing(store.log.read(SessionId(session))) as pages:
+                records = [b64encode(record.value).decode() async for page in pages for record in page.records]
+            await _note_all(history, "reader", url, session, records)
 
 
 def noted_by_tools(journal: Path, ahead: float) -> list[Line]:
@@ -102,6 +109,14 @@ def coverage(lines: Iterable[Line]) -> dict[str, Counter[str]]:
             going = [kind for _, kind in last.values() if kind != "session_closed"]
             found[line["kind"]].update(PHASES.get(kind, "between") for kind in going)
     return found
+
+
+async def _note_all(history: History, reader: str, url: str, session: str, records: Sequence[str]) -> None:
+    async with client(url) as http:
+        events = await _shown(http, session)
+        response = await http.get(f"/v1/sessions/{session}")
+        state = response.json() if response.is_success else None
+    history.note(reader, "log", session=session, events=events, state=state, records=records)
 
 
 async def _shown(http: httpx2.AsyncClient, session: str) -> list[tuple[str, Any]]:
