@@ -87,11 +87,11 @@ def _guided(name: str, seconds: float, seed: int) -> None:
     fuzzer: Any = atheris
     with fuzzer.instrument_imports(include=PACKAGES):
         from tests.fuzz.surfaces import named  # noqa: PLC0415 - as in `main`
-        from tests.fuzz.target import bounded  # noqa: PLC0415
+        from tests.fuzz.target import bounded, regressions  # noqa: PLC0415
     from tests.fuzz.mutate import mutated  # noqa: PLC0415
 
     target, began = named(name), time.monotonic()
-    seeds = list(target.seeds())
+    seeds = [*target.seeds(), *regressions(name)]
     count = 0
     with tempfile.TemporaryDirectory() as folder, bounded(target) as run:
         for data in seeds:
