@@ -5,6 +5,10 @@
 #   make soak     kill and stop processes at random for SOAK_ROUNDS (100) rounds, on a real Kafka
 #   make chaos    kill -9 at every failpoint of worker and owner, with every effect, on SQLite and on a real Kafka
 #   make once-storm   CALLS (500) calls that must not run twice, under random kills and suspensions (SEED)
+#   make kafka-chaos   FAULTS (300) faults of processes, brokers, disks and network on three real brokers (SEED)
+#   make kill-storm    KILLS (1000) times kill -9 of `playhead dev` under load
+#   make power    power cuts under the SQLite store, at every moment
+#   make fuzz     every surface that strangers' bytes reach, SECONDS (60) each
 #   make cuts     a recorded session cut after every byte, resumed by seven stock clients (CLIENT=undici for one)
 #   make rolling-restart   two gateways on a real Kafka restarted one after the other under VIEWERS (200) viewers
 #   make simulate SEEDS (2000) simulated deployments, each with faults of its own (ARGS='--seed 7 --trace' for one)
@@ -24,7 +28,7 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # One stamp for each state of pyproject.toml and each interpreter: nothing is installed twice.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml Makefile | cksum | cut -d' ' -f1)
 
-.PHONY: demo test soak chaos once-storm cuts rolling-restart simulate ablations bench bench-tools bench-viewers check format schemas clean
+.PHONY: demo test soak chaos once-storm kafka-chaos kill-storm power fuzz cuts rolling-restart simulate ablations bench bench-tools bench-viewers check format schemas clean
 .DEFAULT_GOAL := test
 
 demo: $(STAMP)
@@ -47,6 +51,23 @@ once-storm: SEED ?= 1
 once-storm: $(STAMP)
 	PLAYHEAD_STORM_CALLS=$(CALLS) PLAYHEAD_STORM_SEED=$(SEED) \
 		$(BIN)/python -m pytest -rs -s tests/chaos/test_once_storm.py $(PYTEST_ARGS)
+
+kafka-chaos: FAULTS ?= 300
+kafka-chaos: SEED ?= 1
+kafka-chaos: $(STAMP)
+	PLAYHEAD_STORM_FAULTS=$(FAULTS) PLAYHEAD_STORM_SEED=$(SEED) \
+		$(BIN)/python -m pytest -rs -s tests/chaos/test_kafka_storm.py $(PYTEST_ARGS)
+
+kill-storm: KILLS ?= 1000
+kill-storm: $(STAMP)
+	PLAYHEAD_KILLS=$(KILLS) $(BIN)/python -m pytest -rs -s tests/chaos/test_kill_storm.py $(PYTEST_ARGS)
+
+power: $(STAMP)
+	PLAYHEAD_POWER_SEEDS=4 $(BIN)/python -m pytest -rs -s tests/power $(PYTEST_ARGS)
+
+fuzz: SECONDS ?= 60
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
 
 cuts: $(STAMP)
 	PLAYHEAD_CUTS=all $(BIN)/python -m pytest -rs -s tests/gateway/cuts $(if $(CLIENT),-k $(CLIENT)) $(PYTEST_ARGS)
