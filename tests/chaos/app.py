@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from playhead import Agent, tool
+from playhead import Agent, ToolContext, tool
 
 __all__ = ["JOURNAL", "chaos"]
 
@@ -22,11 +22,11 @@ def note(line: str) -> None:
 
 
 @tool(effect="write", timeout=20)
-async def wait(number: int, seconds: float) -> str:
+async def wait(number: int, seconds: float, context: ToolContext) -> str:
     """Wait, as a call to another service would."""
-    note(f"begun {number}")
+    note(f"begun {number} {context.session_id}")
     await asyncio.sleep(seconds)
-    note(f"done {number}")
+    note(f"done {number} {context.session_id}")
     return f"waited as number {number}"
 
 

@@ -201,10 +201,10 @@ class Stage:
         owner = [event["owner"] for event in events if event["type"] == "owner_changed"][-1]
         return next(process for process in self.processes if f"-{process.pid}-" in owner)
 
-    def noted(self, what: str) -> list[tuple[int, float]]:
-        """Give which calls a tool noted as `begun` or `done`, and when, in order."""
+    def noted(self, what: str, session: str = "") -> list[tuple[int, float]]:
+        """Give which calls (of one session, or of all) a tool noted as `begun` or `done`, and when, in order."""
         lines = (line.split() for line in self.journal.read_text().splitlines())
-        return [(int(line[1]), float(line[2])) for line in lines if line[0] == what]
+        return [(int(line[1]), float(line[3])) for line in lines if line[0] == what and session in ("", line[2])]
 
     async def close(self) -> None:
         """Leave nothing behind, whatever state it is in."""
