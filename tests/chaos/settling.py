@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from base64 import b64encode
 from bisect import bisect_right
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx2
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from playhead.adapters.kafka.connection import Cluster, KafkaConnection
 from playhead.adapters.kafka.follow import catch_up
 from playhead.adapters.sqlite import open_sqlite
@@ -21,7 +24,10 @@ from tests.chaos.crowd import client
 from tests.history.folding import ENDS
 from tests.history.lines import History, Line
 
-__all__ = ["coverage", "noted_by_tools", "read_all", "read_embedded", "stalls"]
+__all__ = ["coverage", "drained", "noted_by_tools", "read_all", "read_embedded", "stalls"]
+
+DRAINED_SECONDS = 60.0
+POLL_SECONDS = 0.5
 
 PHASES = {
     "model_call_started": "asked",
@@ -58,6 +64,45 @@ async def read_embedded(history: History, url: str, database: Path, sessions: It
             async with aclosing(store.log.read(SessionId(session))) as pages:
                 records = [b64encode(record.value).decode() async for page in pages for record in page.records]
             await _note_all(history, "reader", url, session, records)
+
+
+async def drained(kafka: str) -> int:
+    """Wait until no consumer group has anything left to read, and give how many partitions the groups had read from.
+
+    Raises:
+        AssertionError: A group was stuck: it names each place where one had not come to the end.
+    """
+    admin: Any = AIOKafkaAdminClient(bootstrap_servers=kafka)  # Any: half annotated
+    consumer: Any = AIOKafkaConsumer(bootstrap_servers=kafka)
+    await admin.start()
+    await consumer.start()
+    behind: dict[str, int] = {}
+    try:
+        async with asyncio.timeout(DRAINED_SECONDS):
+            while True:
+                places = await _committed(admin)
+                ends = await consumer.end_offsets([place for _, place in places])
+                behind = {
+                    f"{group} {at.topic}[{at.partition}]": ends[at] - place for (group, at), place in places.items()
+                }
+                if not any(behind.values()):
+                    return len(places)
+                await asyncio.sleep(POLL_SECONDS)
+    except TimeoutError:
+        raise AssertionError(f"stuck: { ({name: left for name, left in behind.items() if left}) }") from None
+    finally:
+        await consumer.stop()
+        await admin.close()
+
+
+async def _committed(admin: Any) -> dict[tuple[str, TopicPartition], int]:
+    """Give the next place of each consumer group in each partition that it has read from."""
+    return {
+        (group, place): commit.offset
+        for group, _ in await admin.list_consumer_groups()
+        for place, commit in (await admin.list_consumer_group_offsets(group)).items()
+        if commit.offset >= 0
+    }
 
 
 def noted_by_tools(journal: Path, ahead: float) -> list[Line]:

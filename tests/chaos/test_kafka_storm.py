@@ -22,7 +22,7 @@ from tests.chaos.keeping import Keeper, all_serving, roles
 from tests.chaos.nemesis import Nemesis, Scene
 from tests.chaos.processes import Stage
 from tests.chaos.scenario import use
-from tests.chaos.settling import coverage, noted_by_tools, read_all, stalls
+from tests.chaos.settling import coverage, drained, noted_by_tools, read_all, stalls
 from tests.history.check import check, percentile
 from tests.history.lines import History, Line, merged
 from tests.support.cluster import Cluster, can_mount
@@ -136,6 +136,7 @@ async def test_every_session_completes_after_a_storm_over_three_brokers(
         is_over.set()
         async with asyncio.timeout(CALM_SECONDS):
             await sitting
+        assert await drained(cluster.bootstrap), "nobody consumed anything"
         await read_all(history, urls, cluster.bootstrap, stage.prefix, crowd.sessions)
         deleted = {line["target"] for line in history.lines if line.get("kind") == "topic_deleted"}
         await nobody_knows(urls, [session for session in spare.sessions if any(session in name for name in deleted)])

@@ -37,6 +37,10 @@ EARLY_SHARE = 0.2
 """So many are killed while they start, at a moment of the time that starting took last."""
 LIFE_SECONDS = (0.05, 1.5)
 """How long the others live once they serve."""
+LOST_SECONDS = 7
+CALM_EVERY, CALM_LIFE_SECONDS = 20, LOST_SECONDS + 3.0
+"""Each so many lives one is longer than silence is put up with: an owner counts it in one life alone, and what a `once`
+call came to that died with its worker is not known before."""
 FIRST_START_SECONDS = 1.0
 START_SECONDS = 60.0
 CALM_SECONDS = 240.0
@@ -119,14 +123,15 @@ class Deployment:
         until = time.monotonic() + SECONDS
         while self.killed.total() < self.kills and time.monotonic() < until:
             patience = self._chance.uniform(0, self._start_seconds)
-            is_early = self._chance.random() < EARLY_SHARE
+            is_calm = self.killed.total() % CALM_EVERY == CALM_EVERY - 1
+            is_early = self._chance.random() < EARLY_SHARE and not is_calm
             life = self._chance.uniform(*LIFE_SECONDS)
             process = await self._begin()
             if not await self._serves(process, patience if is_early else START_SECONDS):
                 assert is_early or not process.is_running, f"not ready in {START_SECONDS} s: {process.last_words()}"
                 await self._kill(process, EARLY)
                 continue
-            await asyncio.sleep(life)
+            await asyncio.sleep(CALM_LIFE_SECONDS if is_calm else life)
             await self._kill(process, KILL)
 
     async def _last(self) -> Process:
@@ -220,6 +225,7 @@ def deployment(folder: Path, number: int) -> Deployment:
     folder.mkdir()
     stage = Stage(folder, app="tests.chaos.tool_app", scenario=TURNS)
     stage.pace(PACE_SECONDS)
+    stage.variables["PLAYHEAD_LOST_SECONDS"] = str(LOST_SECONDS)
     history = History(time.monotonic, folder / "history.jsonl")
     return Deployment(stage, len(range(number, KILLS, DEPLOYMENTS)), SEED + 1_000 * number, free_port(), history)
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import re
 import socket
+import struct
 from collections.abc import Coroutine
 from contextlib import ExitStack
 
@@ -24,6 +25,10 @@ HELD_BYTES_MAX = 256 * 1024
 """What a stalled viewer may take: a portion of 64 KiB, what its connection buffers, and its request."""
 BIG = TextDelta(RUN, 1, 1, "x" * 20_000)
 EVENTS = 250
+COMING, WAVES = 200, 5
+KEPT_BYTES_MAX = 2048
+"""What a viewer may leave behind: far less than its request, its task and its connection take."""
+RESET = struct.pack("ii", 1, 0)
 MIB = 1024 * 1024
 
 
@@ -91,6 +96,34 @@ async def test_more_viewers_than_there_are_seats_are_sent_away_however_many_ask_
             told = await asyncio.gather(*(first(connection) for connection in connections))
         assert sum(b"overloaded" in said for said in told) == 15
         assert sum(b"event: owner_changed" in said for said in told) == 5
+
+
+async def test_viewers_that_come_and_go_leave_nothing_behind(world: World) -> None:
+    sessions = [await world.session_with(STARTED, OWNED, *deltas(200)) for _ in range(10)]
+    async with serving(world.parts()) as served:
+
+        async def wave() -> None:
+            """Have viewers come at once, some of whom read, and cut them off in order or not."""
+            with ExitStack() as stack:
+                for number in range(COMING):
+                    one = stack.enter_context(await connected(served, sessions[number % len(sessions)]))
+                    if number % 2:
+                        await read_until(one, b"event: text_delta")
+                    if number % 4 > 1:
+                        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                await world.write(sessions[0], *deltas(1))
+
+        tasks, files = len(asyncio.all_tasks()), psutil.Process().num_fds()
+        for _ in range(3):  # until all the memory is there that is used again and again
+            await wave()
+        before = held()
+        for _ in range(WAVES):
+            await wave()
+        async with asyncio.timeout(20):
+            while len(asyncio.all_tasks()) > tasks or psutil.Process().num_fds() > files:  # noqa: ASYNC110 - nobody announces it
+                await asyncio.sleep(0)
+        grown = held() - before
+        assert grown < WAVES * COMING * KEPT_BYTES_MAX, f"{grown / MIB:.1f} MiB"
 
 
 async def first(connection: socket.socket) -> bytes:

@@ -50,6 +50,12 @@ def test_links_to_files_lead_to_files(path: Path):
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=[str(path.relative_to(ROOT)) for path in DOCUMENTS])
+def test_tests_and_benchmarks_that_are_named_exist(path: Path):
+    named = re.findall(r"`((?:tests|bench)/[\w./]*)`", path.read_text("utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_the_example_is_an_app(tmp_path: Path):
     (example,) = [text for language, text in FENCED.findall(README) if language == "python"]
     (tmp_path / "readme_example.py").write_text(example, "utf-8")
