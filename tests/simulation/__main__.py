@@ -18,7 +18,7 @@ from tests.simulation.nemesis import KINDS
 from tests.simulation.run import Outcome, Plan, simulate
 from tests.simulation.totals import Totals, counted
 
-BATCH = 10
+BATCH = 50
 """How many seeds a fork runs."""
 ABLATED_AT_ONCE = 8
 VIOLATIONS_MAX = 20

@@ -56,10 +56,12 @@ def forked(batches: Sequence[Sequence[int]], jobs: int, work: Work) -> Iterator[
 
 def _spread(batches: Sequence[Sequence[int]], pipe: int, work: Work) -> None:
     """Do batches one after the other, each in a fork of its own, and end."""
+    gc.disable()
+    if len(batches) > 1:
+        _done(work, batches[0][0])  # for nothing but the caches, which all forks inherit
     for batch in batches:
         pid = os.fork()
         if pid == 0:
-            gc.disable()
             for number in batch:
                 _say(pipe, _done(work, number))
             os._exit(0)
