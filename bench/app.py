@@ -1,15 +1,21 @@
-"""The agents of the benchmark, as a user would write them, with the tools of *plain*: each sleeps as long as asked."""
+"""The agents of the benchmark, as a user would write them, with the tools of *plain*: each sleeps as long as asked.
+
+`BENCH_WIRE` says which provider's wire the model is asked on.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 from playhead import Agent, tool
 
 from bench.scenarios import AGENTS
 
-__all__ = ["crowd", "stream", "tools"]
+__all__ = ["book", "crash", "crowd", "flood", "live", "stream", "tools"]
+
+WIRE = os.environ.get("BENCH_WIRE", "anthropic")
 
 
 async def wait(milliseconds: int) -> str:
@@ -31,9 +37,13 @@ async def measure(milliseconds: int) -> str:
 
 
 def agent(name: str) -> Agent:
-    return Agent(name, model=f"anthropic:{AGENTS[name]}", instructions="Be brief.", tools=[look_up, measure])
+    return Agent(name, model=f"{WIRE}:{AGENTS[name]}", instructions="Be brief.", tools=[look_up, measure])
 
 
 stream = agent("stream")
 crowd = agent("crowd")
 tools = agent("tools")
+flood = agent("flood")
+book = agent("book")
+crash = agent("crash")
+live = agent("live")

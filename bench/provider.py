@@ -1,6 +1,6 @@
 """A model server that costs next to nothing and remembers exactly what it did.
 
-It speaks Anthropic's Messages streaming wire over HTTP/1.1. The name of the model says what to do (`scenarios.py`).
+It speaks Anthropic's Messages and OpenAI's chat completions, both streamed, over HTTP/1.1 (`wires.py`). The name of the model says what to do (`scenarios.py`).
 Each text delta carries the monotonic clock at the moment it was written, which all processes of one machine share:
 whoever receives it subtracts and knows what the way cost. `GET /runs` gives, and forgets, when each step of each run
 began and ended here and when its tools ran, so that a client can take the model's own time out of what it measured.
@@ -17,14 +17,14 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
 import httptools
 import orjson
 import uvloop
 
-from bench.scenarios import AGENTS, SAMPLES, TOOL_NAMES, Script, parse
+from bench.scenarios import AGENTS, SAMPLES, Script, parse
+from bench.wires import FLOOR, WIRES, Wire, results_of
 
 __all__ = ["Provider", "main"]
 
@@ -36,98 +36,6 @@ BACKLOG_MAX = 2048
 
 TOKEN = re.compile(rb"bench-run-[0-9a-f]{16}")
 WAITED = re.compile(rb"waited ([0-9]{19}) ([0-9]{19})")
-LENGTH = 19
-"""Digits of a stamp. Fixed, so that a delta's bytes are built before it is due."""
-
-HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
-    b"request-id: req_bench\r\ntransfer-encoding: chunked\r\n\r\n"
-)
-END = b"0\r\n\r\n"
-
-
-def _event(kind: str, **fields: Any) -> bytes:
-    body = orjson.dumps({"type": kind, **fields})
-    return b"event: " + kind.encode() + b"\ndata: " + body + b"\n\n"
-
-
-def _chunk(body: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(body), body)
-
-
-def _delta(text: str) -> bytes:
-    return _event("content_block_delta", index=0, delta={"type": "text_delta", "text": text})
-
-
-_BLANK = "0" * LENGTH
-_TEXT = f"@{_BLANK} so it goes, "
-
-
-@dataclass(frozen=True, slots=True)
-class _Wire:
-    """The bytes of one streamed message, built before it starts."""
-
-    opening: bytes
-    closing: bytes
-    delta: tuple[bytes, bytes]
-    """What comes before and after a delta's stamp."""
-
-
-MODEL_DELTA = cast("tuple[bytes, bytes]", tuple(_chunk(_delta(_TEXT)).split(_BLANK.encode())))
-FLOOR_DELTA = cast(
-    "tuple[bytes, bytes]",
-    tuple(_chunk(b"data: " + orjson.dumps({"type": "text_delta", "text": _TEXT}) + b"\n\n").split(_BLANK.encode())),
-)
-FLOOR_END = _chunk(b'data: {"type":"run_completed"}\n\n') + END
-
-
-def _opening(model: str) -> bytes:
-    message: dict[str, object] = {
-        "id": "msg_bench",
-        "type": "message",
-        "role": "assistant",
-        "model": model,
-        "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
-        "usage": {"input_tokens": 25, "output_tokens": 1},
-    }
-    block = {"type": "text", "text": ""}
-    return HEAD + _chunk(
-        _event("message_start", message=message)
-        + _event("content_block_start", index=0, content_block=block)
-        + _event("ping")
-    )
-
-
-def _tool_uses(script: Script, token: bytes) -> bytes:
-    parts: list[bytes] = []
-    for index, name in enumerate(TOOL_NAMES[: script.tools], start=1):
-        block: dict[str, object] = {
-            "type": "tool_use",
-            "id": f"toolu_{token[-16:].decode()}{index}",
-            "name": name,
-            "input": {},
-        }
-        parts.append(_event("content_block_start", index=index, content_block=block))
-        for piece in ('{"milliseconds"', f": {script.wait_ms}}}"):
-            delta = {"type": "input_json_delta", "partial_json": piece}
-            parts.append(_event("content_block_delta", index=index, delta=delta))
-        parts.append(_event("content_block_stop", index=index))
-    return b"".join(parts)
-
-
-def _closing(script: Script, tool_uses: bytes) -> bytes:
-    delta = {"stop_reason": "tool_use" if tool_uses else "end_turn", "stop_sequence": None}
-    return (
-        _chunk(
-            _event("content_block_stop", index=0)
-            + tool_uses
-            + _event("message_delta", delta=delta, usage={"output_tokens": script.deltas * 4})
-            + _event("message_stop")
-        )
-        + END
-    )
 
 
 class Provider:
@@ -154,7 +62,7 @@ class Provider:
 class _Reply:
     """One streamed message. It keeps its own time: a delta that is late does not make the next one late."""
 
-    def __init__(self, transport: asyncio.Transport, script: Script, step: dict[str, int], wire: _Wire) -> None:
+    def __init__(self, transport: asyncio.Transport, script: Script, step: dict[str, int], wire: Wire) -> None:
         self._transport = transport
         self._script = script
         self._step = step
@@ -238,16 +146,16 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         path = self._path.partition(b"?")[0]
         body = b"".join(self._body)
-        if path == b"/v1/messages":
-            self._stream(body, str(orjson.loads(body).get("model")))
+        if path in WIRES:
+            self._stream(body, str(orjson.loads(body).get("model")), WIRES[path])
         elif path == b"/v1/stream":
-            self._stream(body, (AGENTS | SAMPLES).get(orjson.loads(body)["agent"], ""), floor=True)
+            self._stream(body, (AGENTS | SAMPLES).get(orjson.loads(body)["agent"], ""), None)
         elif path == b"/runs":
             self._answer(b"200 OK", self._provider.take())
         else:
             self._refuse(b"404 Not Found", f"nothing at {path.decode(errors='replace')}")
 
-    def _stream(self, body: bytes, model: str, *, floor: bool = False) -> None:
+    def _stream(self, body: bytes, model: str, wire_of: Callable[[str, Script, str, bool], Wire] | None) -> None:
         received = time.monotonic_ns()
         token = TOKEN.search(body)
         try:
@@ -261,13 +169,12 @@ class _Connection(asyncio.Protocol):
         step = {"received": received, "first": 0, "ended": 0, "late": 0}
         run = self._provider.run(token[0].decode())
         run["steps"].append(step)
-        if floor:
-            wire = _Wire(HEAD, FLOOR_END, FLOOR_DELTA)
+        if wire_of is None:
+            wire = FLOOR
         else:
-            results = _results(orjson.loads(body)["messages"][-1])
+            results = results_of(orjson.loads(body)["messages"])
             run["tools"] += [(int(found[1]), int(found[2])) for found in WAITED.finditer(results)]
-            tool_uses = _tool_uses(script, token[0]) if script.tools and not results else b""
-            wire = _Wire(_opening(model), _closing(script, tool_uses), MODEL_DELTA)
+            wire = wire_of(model, script, token[0].decode(), bool(script.tools and not results))
         _Reply(self._transport, script, step, wire)
 
     def _refuse(self, status: bytes, message: str) -> None:
@@ -278,15 +185,6 @@ class _Connection(asyncio.Protocol):
         self._transport.write(
             b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (status, len(body), body)
         )
-
-
-def _results(message: dict[str, Any]) -> bytes:
-    """Give the tool results of the last message as JSON text, or nothing if it has none."""
-    content = message.get("content")
-    if not isinstance(content, list):
-        return b""
-    blocks = [block for block in content if block.get("type") == "tool_result"]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] - JSON
-    return orjson.dumps(blocks) if blocks else b""
 
 
 async def serve(port: int, say: Callable[[str], None]) -> None:

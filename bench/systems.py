@@ -13,26 +13,33 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from playhead.settings import Settings
 
 __all__ = [
+    "PLAYHEAD",
     "ROOT",
+    "Deployment",
     "NotStarted",
     "Process",
+    "Role",
     "System",
     "cpu_seconds_of",
     "free_port",
+    "has_lanes",
+    "start_deployment",
     "start_provider",
     "start_system",
     "system_names",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
+PLAYHEAD = str(Path(sys.executable).with_name("playhead"))
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 15.0
 POLL_SECONDS = 0.02
@@ -97,9 +104,86 @@ class System:
         return sum(process.cpu_seconds for process in self.processes)
 
 
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One process of a system, as it is started: the command, what is in its environment, the sign that it serves."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    ready: str | int
+
+
+class Deployment:
+    """What a system is started from; its parts can be started again, and more than once, on the same data."""
+
+    def __init__(self, name: str, provider: System, folder: Path, kafka: str | None = None, wire: str = "anthropic"):
+        self.name = name
+        self.port = free_port()
+        self.prefix = f"bench-{secrets.token_hex(4)}"
+        self.data = folder / f"data-{self.prefix}"
+        self._provider = provider
+        self._folder = folder
+        self._kafka = kafka
+        self._wire = wire
+        self._secret = secrets.token_hex(16)
+
+    def roles(self, port: int | None = None) -> list[Role]:
+        """Give what to start, in order; the last one listens. Raises `NotStarted`."""
+        port = port or self.port
+        listen = ["--port", str(port)]
+        if self.name in {"plain", "memory"}:
+            module = f"bench.{self.name}" + ("_openai" if self._wire == "openai" else "")
+            return [Role("server", [sys.executable, "-m", module, *listen], {}, port)]
+        if self.name == "embedded":
+            command = [PLAYHEAD, "dev", "bench.app", *listen, "--data", str(self.data)]
+            return [Role("dev", command, {}, "ready")]
+        if self._kafka is None:
+            raise NotStarted(f"{self.name} needs a broker: --kafka start, or --kafka HOST:PORT")
+        environment = {
+            "PLAYHEAD_TOPIC_PREFIX": self.prefix,
+            "PLAYHEAD_LEASE_SECRET": self._secret,
+            "PLAYHEAD_METRICS_PORT": "0",
+            **_placement(self.name),
+        }
+        broker = ["--kafka", self._kafka]
+        return [
+            Role("orchestrator", [PLAYHEAD, "orchestrator", "bench.app", *broker], environment, "ready"),
+            Role("worker", [PLAYHEAD, "worker", "bench.app", *broker], environment, "ready"),
+            Role("gateway", [PLAYHEAD, "gateway", *broker, *listen], environment, "ready"),
+        ]
+
+    def start(self, stack: ExitStack, role: Role) -> Process:
+        """Start one process; the stack ends it. It need not serve yet."""
+        provider = f"http://127.0.0.1:{self._provider.port}"
+        model = {
+            "ANTHROPIC_BASE_URL": provider,
+            "ANTHROPIC_API_KEY": "bench",
+            "OPENAI_BASE_URL": f"{provider}/v1",
+            "OPENAI_API_KEY": "bench",
+            "BENCH_WIRE": self._wire,
+        }
+        name = f"{self.name}-{role.name}"
+        return _launch(stack, name, role.command, self._folder, {**model, **role.environment})
+
+
+def _placement(name: str) -> dict[str, str]:
+    """Give the setting that tells the two placements of sessions on Kafka apart. Raises `NotStarted`."""
+    if name != "lanes":
+        return {}
+    if not has_lanes():
+        raise NotStarted("lanes: this Playhead has no setting PLAYHEAD_KAFKA_PLACEMENT")
+    return {"PLAYHEAD_KAFKA_PLACEMENT": "lanes"}
+
+
+def has_lanes() -> bool:
+    """Say whether this Playhead can place sessions in lanes."""
+    return "kafka_placement" in Settings.model_fields
+
+
 def system_names() -> tuple[str, ...]:
     """Name what can be measured; the first is the reference of the others."""
-    return ("plain", "embedded", "kafka", "memory", "floor")
+    return ("plain", "memory", "embedded", "kafka", "lanes", "floor")
 
 
 @contextmanager
@@ -113,58 +197,41 @@ def start_provider(folder: Path) -> Generator[System, None, None]:
 
 
 @contextmanager
-def start_system(name: str, provider: System, folder: Path, kafka: str | None) -> Generator[System, None, None]:
+def start_system(
+    name: str, provider: System, folder: Path, kafka: str | None, wire: str = "anthropic"
+) -> Generator[System, None, None]:
     """Start one of `system_names` with the fake as its model, and wait until it serves. Raises `NotStarted`."""
     if name == "floor":
         yield System(name, provider.port, provider.processes)
         return
-    port = free_port()
-    model = {"ANTHROPIC_BASE_URL": f"http://127.0.0.1:{provider.port}", "ANTHROPIC_API_KEY": "bench"}
     with ExitStack() as stack:
-        processes: list[Process] = []
-        for command, environment, ready in _commands(name, port, folder, kafka):
-            process = _launch(stack, f"{name}-{len(processes)}", command, folder, model | environment)
-            processes.append(process)
-            process.wait_until(ready)
-        processes[-1].wait_until(port)
-        yield System(name, port, processes)
+        yield start_deployment(stack, Deployment(name, provider, folder, kafka, wire))
 
 
-def _commands(
-    name: str, port: int, folder: Path, kafka: str | None
-) -> list[tuple[list[str], dict[str, str], str | int]]:
-    """Give what to start, in order: command, environment, and the sign that it serves."""
-    playhead = str(Path(sys.executable).with_name("playhead"))
-    listen = ["--port", str(port)]
-    if name in {"plain", "memory"}:
-        return [([sys.executable, "-m", f"bench.{name}", *listen], {}, port)]
-    if name == "embedded":
-        data = ["--data", str(folder / "data")]
-        return [([playhead, "dev", "bench.app", *listen, *data], {}, "ready")]
-    if kafka is None:
-        raise NotStarted("kafka: name a broker with --kafka HOST:PORT, or let one be started with --kafka start")
-    deployment = {
-        "PLAYHEAD_TOPIC_PREFIX": f"bench-{secrets.token_hex(4)}",
-        "PLAYHEAD_LEASE_SECRET": secrets.token_hex(16),
-        "PLAYHEAD_METRICS_PORT": "0",
-    }
-    broker = ["--kafka", kafka]
-    return [
-        ([playhead, "orchestrator", "bench.app", *broker], deployment, "ready"),
-        ([playhead, "worker", "bench.app", *broker], deployment, "ready"),
-        ([playhead, "gateway", *broker, *listen], deployment, "ready"),
-    ]
+def start_deployment(stack: ExitStack, deployment: Deployment) -> System:
+    """Start all its processes, one after another, and wait until it serves. Raises `NotStarted`."""
+    processes: list[Process] = []
+    for role in deployment.roles():
+        processes.append(deployment.start(stack, role))
+        processes[-1].wait_until(role.ready)
+    processes[-1].wait_until(deployment.port)
+    return System(deployment.name, deployment.port, processes)
 
 
 def _launch(
-    stack: ExitStack, name: str, command: list[str], folder: Path, environment: dict[str, str] | None = None
+    stack: ExitStack, name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
 ) -> Process:
-    log = folder / f"{name}.log"
+    log = folder / f"{name}-{secrets.token_hex(3)}.log"
     # A proxy in the environment is for the internet: it would stand between the system and its model.
     surroundings = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "PYTHONUNBUFFERED": "1"}
     with log.open("wb") as err, log.with_suffix(".out").open("wb") as out:
         popen = subprocess.Popen(
-            command, cwd=ROOT, env=surroundings | (environment or {}), stdin=subprocess.DEVNULL, stdout=out, stderr=err
+            command,
+            cwd=ROOT,
+            env={**surroundings, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
         )
     process = Process(name, popen, log)
     stack.callback(process.stop)

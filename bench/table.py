@@ -11,44 +11,74 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal, assert_never
 
-__all__ = ["ROWS", "Figures", "Row", "Target", "quantile", "render", "verdicts"]
+__all__ = ["ITSELF", "Figures", "Row", "Target", "Verdict", "quantile", "render", "verdicts"]
 
 Figures = Mapping[str, Mapping[str, Sequence[float]]]
 """For each system and each row's key, one figure a round."""
 
-Rule = Literal["at most times", "at least times", "at most plus"]
+Rule = Literal["at most times", "at least times", "at most plus", "at most", "at least"]
+"""The last two are absolute: they have no reference."""
+
+ITSELF = "itself"
+"""A reference that is another row of the same system."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a system must reach, relative to a reference of the same run."""
+    """What a system must reach: relative to a reference of the same run, or absolute."""
 
     rule: Rule
     amount: float
     reference: str = "plain"
+    row: str = ""
+    """The row of the reference, where it is not the same."""
+    named: str = ""
+    """How the reference is called in the table, where it is not by its name."""
 
     def __str__(self) -> str:
+        called = self.named or self.reference
         match self.rule:
             case "at most times":
-                return f"≤ {self.amount:g} × {self.reference}"
+                return f"≤ {self.amount:g} × {called}"
             case "at least times":
-                return f"≥ {self.amount:g} × {self.reference}"
+                return f"≥ {self.amount:g} × {called}"
             case "at most plus":
-                return f"≤ {self.reference} + {self.amount:g}"
+                return f"≤ {called} + {self.amount:g}"
+            case "at most":
+                return f"≤ {self.amount:g}"
+            case "at least":
+                return f"≥ {self.amount:g}"
             case _:
                 assert_never(self.rule)
 
-    def compare(self, figure: float, reference: float) -> tuple[str, bool]:
-        """Give the comparison as it is written, and whether the target is reached."""
+    @property
+    def is_absolute(self) -> bool:
+        """Whether it needs no reference."""
+        return self.rule in ("at most", "at least")
+
+    def compare(self, figure: float, reference: float) -> tuple[str, float]:
+        """Give the comparison as it is written, and the share of the limit by which it is missed: 0 if reached."""
         match self.rule:
             case "at most times":
-                return f"{figure / reference:.2f} ×", figure <= self.amount * reference
+                return f"{figure / reference:.2f} ×", _over(figure, self.amount * reference)
             case "at least times":
-                return f"{figure / reference:.2f} ×", figure >= self.amount * reference
+                return f"{figure / reference:.2f} ×", _under(figure, self.amount * reference)
             case "at most plus":
-                return f"{figure - reference:+.2f}", figure <= reference + self.amount
+                return f"{figure - reference:+.2f}", _over(figure, reference + self.amount)
+            case "at most":
+                return "", _over(figure, self.amount)
+            case "at least":
+                return "", _under(figure, self.amount)
             case _:
                 assert_never(self.rule)
+
+
+def _over(figure: float, limit: float) -> float:
+    return max(0.0, figure / limit - 1)
+
+
+def _under(figure: float, limit: float) -> float:
+    return max(0.0, 1 - figure / limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,47 +90,6 @@ class Row:
     targets: Mapping[str, Target]
 
 
-ROWS = (
-    Row(
-        "delta_p50",
-        "added latency of a delta at the client, p50 (ms)",
-        {"embedded": Target("at most times", 1.8), "kafka": Target("at most times", 1.5, "raw kafka")},
-    ),
-    Row("delta_p99", "added latency of a delta at the client, p99 (ms)", {}),
-    Row(
-        "first_event",
-        "first event after POST, p50 (ms)",
-        {"embedded": Target("at most plus", 3), "kafka": Target("at most plus", 10)},
-    ),
-    Row(
-        "first_delta",
-        "first delta after POST, over the model's time, p50 (ms)",
-        {"embedded": Target("at most plus", 3), "kafka": Target("at most plus", 10)},
-    ),
-    Row(
-        "tools",
-        "two parallel tools: overhead over model + tool time, p50 (ms)",
-        {"embedded": Target("at most times", 1.2), "kafka": Target("at most times", 2.5)},
-    ),
-    Row(
-        "sessions",
-        "200 sessions at once (sessions per second)",
-        {"embedded": Target("at least times", 1), "kafka": Target("at least times", 0.7)},
-    ),
-    Row(
-        "cpu",
-        "CPU of the system's processes per session (ms)",
-        {"embedded": Target("at most times", 1), "kafka": Target("at most times", 1.5)},
-    ),
-)
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Give the smallest value that at least `share` of the values do not exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
-
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One target of one system, compared."""
@@ -109,47 +98,63 @@ class Verdict:
     system: str
     comparison: str
     target: str
-    reached: bool
+    missed_by: float
+    """The share of the limit that is missing: 0 if it is reached."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether the target is met."""
+        return self.missed_by == 0
+
+    def __str__(self) -> str:
+        return "pass" if self.reached else f"MISSED by {100 * self.missed_by:.0f} %"
 
 
-def verdicts(figures: Figures) -> list[Verdict]:
+def quantile(values: Sequence[float], share: float) -> float:
+    """Give the smallest value that at least `share` of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
+
+
+def verdicts(rows: Sequence[Row], figures: Figures) -> list[Verdict]:
     """Compare every target that both figures are there for."""
     found: list[Verdict] = []
-    for row in ROWS:
+    for row in rows:
         for system, target in row.targets.items():
             own = figures.get(system, {}).get(row.key)
-            reference = figures.get(target.reference, {}).get(row.key)
-            if own and reference:
-                comparison, reached = target.compare(median(own), median(reference))
-                found.append(Verdict(row.key, system, comparison, str(target), reached))
+            if not own:
+                continue
+            if target.is_absolute:
+                comparison, missed_by = target.compare(median(own), 0.0)
+            else:
+                name = system if target.reference == ITSELF else target.reference
+                reference = figures.get(name, {}).get(target.row or row.key)
+                if not reference:
+                    continue
+                comparison, missed_by = target.compare(median(own), median(reference))
+            found.append(Verdict(row.key, system, comparison, str(target), missed_by))
     return found
 
 
-def render(figures: Figures) -> str:
-    """Write the table in Markdown: a column a system, and after those with targets how they stand."""
-    known = {(verdict.row, verdict.system): verdict for verdict in verdicts(figures)}
-    judged = {system for _, system in known}
-    head = ["what"]
-    for system in figures:
-        head += [system, "against", "target", ""] if system in judged else [system]
-    lines = [head, ["---"] * len(head)]
-    for row in ROWS:
-        line = [row.title]
-        for system in figures:
-            line.append(_figure(figures[system].get(row.key)))
-            if system in judged:
+HEAD = ("what", "system", "median (least–greatest)", "against", "target", "verdict")
+
+
+def render(rows: Sequence[Row], figures: Figures) -> str:
+    """Write the table in Markdown: a line for each row and system, with how it stands where there is a target."""
+    known = {(verdict.row, verdict.system): verdict for verdict in verdicts(rows, figures)}
+    lines: list[Sequence[str]] = [HEAD, ["---"] * len(HEAD)]
+    for row in rows:
+        title = row.title
+        for system, measured in figures.items():
+            if rounds := measured.get(row.key):
                 verdict = known.get((row.key, system))
-                line += (
-                    [verdict.comparison, verdict.target, "pass" if verdict.reached else "FAIL"] if verdict else [""] * 3
-                )
-        if any(line[1:]):
-            lines.append(line)
+                judged = [verdict.comparison, verdict.target, str(verdict)] if verdict else [""] * 3
+                lines.append([title, system, _figure(rounds), *judged])
+                title = ""
     return "\n".join(_aligned(lines))
 
 
-def _figure(rounds: Sequence[float] | None) -> str:
-    if not rounds:
-        return ""
+def _figure(rounds: Sequence[float]) -> str:
     if len(rounds) == 1:
         return _number(rounds[0])
     return f"{_number(median(rounds))} ({_number(min(rounds))}–{_number(max(rounds))})"

@@ -7,6 +7,7 @@ its own stack: an orchestrator no web framework, a gateway no model SDK.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import os
 import secrets
@@ -27,6 +28,7 @@ from playhead.settings import Settings
 from playhead.telemetry import Telemetry, logger
 
 from playhead_cli.arming import Ports, ports_of
+from playhead_cli.launch import begin_collecting
 from playhead_cli.opening import Models, Store
 
 if TYPE_CHECKING:
@@ -112,18 +114,21 @@ def pools_of(tools: Iterable[Tool[..., object]]) -> frozenset[str]:
 
 
 def warm_up_service(models: Models, services: Mapping[str, Running]) -> Running:
-    """Load the model SDKs, which takes seconds, once the process serves: not on the way to ready."""
+    """Load the model SDKs, which takes seconds, once these services serve: not on the way to ready."""
     ready = asyncio.Event()
     ready.set()
 
     async def run(stop: asyncio.Event) -> None:
         for service in services.values():
             await service.ready.wait()
+        if models.warm_ups:
+            gc.disable()  # what is made while a module loads is no garbage
         for warm_up in models.warm_ups:
             try:
                 await warm_up()
             except PlayheadError as error:
                 _log.warning("a model cannot be used", reason=str(error))
+        begin_collecting()
         await stop.wait()
 
     return Running(run, ready)

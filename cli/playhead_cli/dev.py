@@ -46,13 +46,13 @@ async def dev(reference: str | None, settings: Settings, *, began: float, reload
             await deployment.ports("gateway").queue.prepare(*settings.topics.fixed)
             addresses: list[str] = []
             key = lease_key_in(settings.data)
-            generation = partial(_generation, deployment, key)
             gateway = compose.gateway_service(
                 deployment,
                 lambda address: addresses.append(address.url),
                 lease_key=key,
                 door=door,
             )
+            generation = partial(_generation, deployment, key, gateway)
             async with AsyncExitStack() as stack:
                 if sources is None:
                     services = dict(await stack.enter_async_context(generation(app, None)))
@@ -65,7 +65,7 @@ async def dev(reference: str | None, settings: Settings, *, began: float, reload
 
 @asynccontextmanager
 async def _generation(
-    deployment: compose.Deployment, key: bytes, app: App, before: App | None
+    deployment: compose.Deployment, key: bytes, gateway: Running, app: App, before: App | None
 ) -> AsyncGenerator[Mapping[str, Running], None]:
     """Build what an app takes: its orchestrator, a worker for each pool, the models that it names."""
     settings = deployment.settings
@@ -78,7 +78,7 @@ async def _generation(
         }
         if before is not None:
             await compose.withdraw(deployment, before, app)
-        services["models"] = compose.warm_up_service(models, dict(services))
+        services["models"] = compose.warm_up_service(models, {**services, "gateway": gateway})
         yield services
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -10,19 +11,29 @@ import typer
 if TYPE_CHECKING:
     from playhead.settings import Settings
 
-__all__ = ["cluster_settings_of", "finish", "run", "settings_of"]
+__all__ = ["begin_collecting", "cluster_settings_of", "finish", "run", "settings_of"]
 
 
 def run(work: Coroutine[Any, Any, int], *, fast: bool = False) -> int:
-    """Run a command to its end and give its exit code; `fast` is for those that serve."""
+    """Run a command to its end and give its exit code; `fast` is for those that serve, and collect once they do."""
     import asyncio
 
     if not fast:
+        gc.enable()
         return asyncio.run(work)
     from playhead_cli.compose import loop_factory
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(work)
+
+
+def begin_collecting() -> None:
+    """Collect garbage from now on, and never look at what is there already: modules and classes stay for ever.
+
+    To look at all of it again and again would hold up every stream of the process for a tenth of a second.
+    """
+    gc.freeze()
+    gc.enable()
 
 
 def finish(code: int) -> None:

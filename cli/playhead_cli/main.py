@@ -5,6 +5,7 @@ Imports are inside the commands: `playhead --version` must not pay for a web sta
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -325,6 +326,7 @@ def main() -> None:
     """Run the command line. Errors that are ours are one line on stderr, and exit code 1."""
     from playhead.errors import PlayheadError
 
+    gc.disable()  # nothing that is made while it starts is garbage; who goes on for longer begins to collect
     try:
         app()
     except PlayheadError as error:

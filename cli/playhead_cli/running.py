@@ -18,6 +18,7 @@ from playhead.settings import Settings
 from playhead.telemetry import configure_logging
 
 from playhead_cli.compose import Running
+from playhead_cli.launch import begin_collecting
 
 __all__ = ["begin_logging", "run"]
 
@@ -44,6 +45,7 @@ async def run(
         if not stop.is_set():
             took = time.monotonic() - began
             typer.echo("\n".join([*lines(), f"ready in {took:.1f} s  (Ctrl-C to stop)"]))
+            begin_collecting()
         await stop.wait()
 
     stop = asyncio.Event()
