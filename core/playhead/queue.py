@@ -29,7 +29,10 @@ __all__ = ["Assigned", "Delivery", "Member", "Message", "Queue", "Revoked", "Top
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as it should be. `compacted` keeps the last message of each key; else all are kept for `kept_hours`."""
+    """A topic as it should be. `compacted` keeps the last message of each key; else all are kept for `kept_hours`.
+
+    Where several processes publish, a compacted topic keeps the others for a while too: the last may be a late one.
+    """
 
     name: str
     partitions: int

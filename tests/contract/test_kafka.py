@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from hypothesis import given
 from hypothesis import strategies as st
 from playhead.accept import Head, Record, genesis
 from playhead.adapters.kafka import KafkaConnection, KafkaStore, open_kafka
 from playhead.adapters.kafka.connection import Background, Cluster
 from playhead.adapters.kafka.sink import SINK_BYTES_MAX
-from playhead.adapters.kafka.topics import STOCK_SESSIONS
+from playhead.adapters.kafka.topics import COMPACTION_LAG_SECONDS, STOCK_SESSIONS
 from playhead.adapters.kafka.writer import Batch, Writer
 from playhead.adapters.progress import Progress, decode_finished, encode_finished
 from playhead.codec import Codec, Context
@@ -546,3 +548,19 @@ def test_a_commit_never_passes_a_message_that_is_not_done(order: list[int], done
     assert commit is not None
     safe, metadata = commit
     assert set(range(safe)) | decode_finished(safe, metadata) == set(order[:done])
+
+
+async def test_a_line_of_a_compacted_topic_is_kept_for_a_while_although_there_is_a_newer_one(
+    store: KafkaStore, broker: Broker, topics: Topics
+) -> None:
+    await store.queue.prepare(topics.sessions)
+    admin: Any = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)  # Any: half annotated
+    await admin.start()
+    try:
+        resource = ConfigResource(ConfigResourceType.TOPIC, topics.sessions.name)
+        (answer,) = await admin.describe_configs([resource])
+    finally:
+        await admin.close()
+    ((*_, entries),) = answer.resources
+    found = {name: value for name, value, *_ in entries}
+    assert (found["cleanup.policy"], found["min.compaction.lag.ms"]) == ("compact", str(COMPACTION_LAG_SECONDS * 1_000))

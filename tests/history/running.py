@@ -20,8 +20,11 @@ STRAY_SECONDS = 9.0
 
 One that was handed out less than 7 s ago is not asked for, and a grant counts for 5 s (docs/decisions/0007).
 """
-SUSPENDED = ("stop", "suspend", "pause", "freeze")
-"""Whoever is suspended between its last look at a clock and the tool's first instruction begins at any later time."""
+UNTIMELY = ("stop", "suspend", "pause", "freeze", "clock_jump")
+"""Whoever is suspended between its last look at a clock and the tool's first instruction begins at any later time.
+
+How long ago a call was handed out is told by two clocks: if they differ by more, it may be asked for by so much less.
+"""
 
 
 @dataclass
@@ -49,7 +52,7 @@ def hold_tools(told: Told, found: Mapping[str, Folded], report: Report) -> None:
     beginning = {calls[name]["name"] for name, one in noted.items() if name in calls and one.begun}
     finishing = {calls[name]["name"] for name, one in noted.items() if name in calls and one.done}
     _hold_keys(noted, report)
-    cancelled = {} if told.has_fault(*SUSPENDED) else _cancelled_at(told)
+    cancelled = {} if told.has_fault(*UNTIMELY) else _cancelled_at(told)
     for session, folded in found.items():
         for name, call in folded.calls.items():
             with report.reading(f"{session}: call {name}"):

@@ -111,7 +111,8 @@ def test_what_a_tool_may_do_is_no_violation(change: Callable[[History], object])
     assert report.checked["O5"] == 1
 
 
-def test_a_suspended_worker_may_begin_at_any_time() -> None:
+@pytest.mark.parametrize("kind", ["stop", "clock_jump"])
+def test_a_worker_that_was_suspended_or_whose_clock_is_wrong_may_begin_at_any_time(kind: str) -> None:
     lines = with_tools(begin_long_after_the_cancel)
-    lines.insert(0, {"at": 0.0, "node": "nemesis", "op": "fault", "kind": "stop", "target": "worker"})
+    lines.insert(0, {"at": 0.0, "node": "nemesis", "op": "fault", "kind": kind, "target": "worker"})
     assert broken(lines) == set()

@@ -188,6 +188,7 @@ class User:
         noted = {"key": key, "session": self._known.session or None, **noted}
         self._note(op, "invoke", **noted)
         request = Request("POST", path, headers={"idempotency-key": key}, body=orjson.dumps(body))
+        definite = True
         for _ in range(TRIES_MAX):
             gateways = list(self._web.servers)
             if gateways:
@@ -200,8 +201,10 @@ class User:
                         continue  # as if it had not been heard: the same key once more
                     return answer
                 if status and status < 500 and status != 429:
-                    self._note(op, "fail", status=status, **noted)
+                    # A refusal is of this try alone: one before it, whose answer was lost, may have been taken.
+                    self._note(op, "fail" if definite else "info", status=status, **noted)
                     return answer
+                definite = definite and status == 429
             await asyncio.sleep(RETRY_SECONDS * (0.5 + chance.random()))
         self._note(op, "info", **noted)
         return {}

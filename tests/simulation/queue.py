@@ -30,11 +30,13 @@ class SimQueue:
     async def prepare(self, *topics: TopicSpec) -> None:
         """Make topics that are not there."""
 
+        network = self._network
+
         def make() -> None:
             for spec in topics:
-                self.topics.setdefault(spec.name, Topic(spec))
+                self.topics.setdefault(spec.name, Topic(spec, network.loop.time))
 
-        await self._network.call(make, self._network.fate())
+        await network.call(make, network.fate())
 
     async def publish(self, topic: str, key: str, value: bytes) -> None:
         """Keep a message."""

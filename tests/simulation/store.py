@@ -263,13 +263,19 @@ class SimLog:
             network.loop.call_later(network.hop(), news.set, context=network.server.context)
 
 
+COMPACTION_LAG_SECONDS = 30.0
+"""Longer than anybody is suspended for, as it is in the field; and short, so that much is compacted."""
+
+
 class Topic:
     """A topic: messages by partition."""
 
-    def __init__(self, spec: TopicSpec) -> None:
+    def __init__(self, spec: TopicSpec, clock: Callable[[], float]) -> None:
         self.spec = spec
         self.partitions: list[list[Message]] = [[] for _ in range(spec.partitions)]
         self.ends = [0] * spec.partitions
+        self._clock = clock
+        self._kept_at: dict[tuple[int, int], float] = {}
 
     def keep(self, key: str, value: bytes) -> int:
         """Keep a message; give its partition."""
@@ -277,7 +283,9 @@ class Topic:
         partition = partition_for(key, self.spec.partitions)
         kept = self.partitions[partition]
         if self.spec.compacted:
-            kept[:] = [message for message in kept if message.key != key]
+            old = self._clock() - COMPACTION_LAG_SECONDS
+            kept[:] = [one for one in kept if one.key != key or self._kept_at[partition, one.offset] > old]
+            self._kept_at[partition, self.ends[partition]] = self._clock()
         kept.append(Message(self.spec.name, partition, self.ends[partition], key, value))
         self.ends[partition] += 1
         return partition

@@ -38,6 +38,13 @@ CLOSE_SECONDS = 3.0
 
 VISIBLE_PAUSE_SECONDS = 0.003
 ADMIN_TIMEOUT_MS = 8000
+COMPACTION_LAG_SECONDS = 600
+"""How long a line of a compacted topic is kept although there is a newer one.
+
+The newest need not be the one that counts: who was suspended may write his after his successor's. Readers tell them
+apart by their epoch, as long as both are there.
+"""
+
 TOPICS_MAX = 500
 """The most topics in one administrative request."""
 
@@ -166,7 +173,8 @@ class TopicAdmin:
 
     def _of(self, spec: TopicSpec) -> dict[str, str]:
         if spec.compacted:
-            return self._settings() | {"cleanup.policy": "compact"}
+            lag = str(COMPACTION_LAG_SECONDS * 1_000)
+            return self._settings() | {"cleanup.policy": "compact", "min.compaction.lag.ms": lag}
         return self._settings() | {"cleanup.policy": "delete", "retention.ms": str(spec.kept_hours * 3_600_000)}
 
 
