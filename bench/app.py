@@ -13,7 +13,7 @@ from playhead import Agent, tool
 
 from bench.scenarios import AGENTS
 
-__all__ = ["book", "crash", "crowd", "flood", "live", "stream", "tools"]
+__all__ = ["crash", "crowd", "flood", "live", "stream", "tools"]
 
 WIRE = os.environ.get("BENCH_WIRE", "anthropic")
 
@@ -44,6 +44,5 @@ stream = agent("stream")
 crowd = agent("crowd")
 tools = agent("tools")
 flood = agent("flood")
-book = agent("book")
 crash = agent("crash")
 live = agent("live")

@@ -25,7 +25,7 @@ import uvloop
 
 from bench.scenarios import AGENTS, SAMPLES, Script, parse
 
-__all__ = ["Report", "Run", "doubt", "main"]
+__all__ = ["Report", "Run", "Stream", "doubt", "main"]
 
 RUN_SECONDS_MAX = 120.0
 STAMP = re.compile(r"@([0-9]{19})")
@@ -44,7 +44,8 @@ class Run:
     first_delta: int = 0
     ended: int = 0
     last_stamp: int = 0
-    delays: list[int] = field(default_factory=list[int])
+    delays: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    """Of each delta: when the model wrote it, and how long it took."""
     problem: str = ""
 
 
@@ -63,6 +64,10 @@ class Report:
     """From the POST to the first delta, without the time that the model took for it."""
     overhead_ms: list[float]
     """From the POST to the end of the run, without the model's time and the tools' time."""
+    live_ms: list[float]
+    """As `delta_ms`, of the deltas that were written while all runs were live: each had begun, none had ended."""
+    live_seconds: float
+    """How long that was."""
     late_ms: float
     """The latest that the model was with any delta: the harness's own fault, not the system's."""
     cpu_seconds: float
@@ -70,8 +75,8 @@ class Report:
     problems: list[str]
 
 
-class _Stream(asyncio.Protocol):
-    """One POST and the stream that answers it."""
+class Stream(asyncio.Protocol):
+    """One POST and the stream that answers it. A system with a wire of its own has a subclass for it."""
 
     def __init__(self, run: Run, request: bytes) -> None:
         self._run = run
@@ -81,6 +86,11 @@ class _Stream(asyncio.Protocol):
         self._rest = b""
         self._now = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @classmethod
+    def request(cls, port: int, agent: str, message: str) -> bytes:
+        """Write what asks for a run."""
+        return post(port, "/v1/stream", {"agent": agent, "input": message})
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods of `asyncio.Transport` without being one.
@@ -132,7 +142,7 @@ class _Stream(asyncio.Protocol):
             if stamp <= run.last_stamp:
                 run.problem = "a delta came twice or out of order"
             run.last_stamp = stamp
-            run.delays.append(self._now - stamp)
+            run.delays.append((stamp, self._now - stamp))
 
     def _finish(self, problem: str) -> None:
         if not self.done.done():
@@ -141,18 +151,23 @@ class _Stream(asyncio.Protocol):
             self._transport.close()
 
 
-async def one_run(port: int, agent: str) -> Run:
+def post(port: int, path: str, asked: dict[str, Any]) -> bytes:
+    """Write a request whose answer is a stream."""
+    body = orjson.dumps(asked)
+    return (
+        b"POST %b HTTP/1.1\r\nhost: 127.0.0.1:%d\r\naccept: text/event-stream\r\n"
+        b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (path.encode(), port, len(body), body)
+    )
+
+
+async def one_run(port: int, agent: str, wire: type[Stream]) -> Run:
     """Make one run on a connection of its own, as a new viewer would."""
     run = Run(f"bench-run-{secrets.token_hex(8)}")
-    body = orjson.dumps({"agent": agent, "input": f"Please do {run.token}."})
-    request = (
-        b"POST /v1/stream HTTP/1.1\r\nhost: 127.0.0.1:%d\r\naccept: text/event-stream\r\n"
-        b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (port, len(body), body)
-    )
+    request = wire.request(port, agent, f"Please do {run.token}.")
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(RUN_SECONDS_MAX):
-            _, stream = await loop.create_connection(lambda: _Stream(run, request), "127.0.0.1", port)
+            _, stream = await loop.create_connection(lambda: wire(run, request), "127.0.0.1", port)
             await stream.done
     except TimeoutError:
         run.problem = f"not over after {RUN_SECONDS_MAX:.0f} s"
@@ -164,11 +179,16 @@ async def one_run(port: int, agent: str) -> Run:
     return run
 
 
-async def batch(port: int, agent: str, sessions: int) -> tuple[list[Run], float]:
-    """Make runs at once; give them and the seconds until the last one ended."""
+async def batch(port: int, agent: str, sessions: int, ramp: float, wire: type[Stream]) -> tuple[list[Run], float]:
+    """Make runs at once, or begun evenly over some seconds; give them and the seconds until the last one ended."""
     began = time.monotonic_ns()
+
+    async def later(seconds: float) -> Run:
+        await asyncio.sleep(seconds)
+        return await one_run(port, agent, wire)
+
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one_run(port, agent)) for _ in range(sessions)]
+        tasks = [group.create_task(later(ramp * number / sessions)) for number in range(sessions)]
     return [task.result() for task in tasks], (time.monotonic_ns() - began) / 1e9
 
 
@@ -194,9 +214,17 @@ def doubt(run: Run, known: dict[str, Any] | None, script: Script) -> str:
     return ""
 
 
+def live_window(runs: list[Run]) -> tuple[int, int]:
+    """Give when the model wrote the first delta of the last run to begin, and the last of the first to end."""
+    stamps = [[stamp for stamp, _ in run.delays] for run in runs if run.delays]
+    return max((each[0] for each in stamps), default=0), min((each[-1] for each in stamps), default=0)
+
+
 def summarise(agent: str, runs: list[Run], walls: list[float], provided: dict[str, Any]) -> Report:
     """Take the model's and the tools' own time out of what was measured."""
-    report = Report(0, walls, [], [], [], [], 0.0, 0.0, [])
+    report = Report(0, walls, [], [], [], [], [], 0.0, 0.0, 0.0, [])
+    began, ended = live_window(runs)
+    report.live_seconds = max(0.0, (ended - began) / 1e9)
     for run in runs:
         known = provided.get(run.token)
         problem = doubt(run, known, parse((AGENTS | SAMPLES)[agent]))
@@ -209,7 +237,8 @@ def summarise(agent: str, runs: list[Run], walls: list[float], provided: dict[st
         # The tools run side by side, so they are worth the longest; a system that runs them in turn pays for that.
         tools_ns = max((ended - began for began, ended in tools), default=0)
         report.runs += 1
-        report.delta_ms += [delay / 1e6 for delay in run.delays]
+        report.delta_ms += [delay / 1e6 for _, delay in run.delays]
+        report.live_ms += [delay / 1e6 for stamp, delay in run.delays if began <= stamp <= ended]
         report.first_event_ms.append((run.first_event - run.posted) / 1e6)
         thinking_ns = steps[0]["first"] - steps[0]["received"]
         report.first_delta_ms.append((run.first_delta - run.posted - thinking_ns) / 1e6)
@@ -218,14 +247,14 @@ def summarise(agent: str, runs: list[Run], walls: list[float], provided: dict[st
     return report
 
 
-async def measure(arguments: argparse.Namespace) -> Report:
+async def measure(arguments: argparse.Namespace, wire: type[Stream]) -> Report:
     """Make the batches that were asked for, one after another."""
     await ask_provider(arguments.provider)
     runs: list[Run] = []
     walls: list[float] = []
     cpu = time.process_time()
     for _ in range(arguments.repeat):
-        done, wall = await batch(arguments.port, arguments.agent, arguments.sessions)
+        done, wall = await batch(arguments.port, arguments.agent, arguments.sessions, arguments.ramp, wire)
         runs += done
         walls.append(wall)
     cpu_seconds = time.process_time() - cpu
@@ -233,14 +262,15 @@ async def measure(arguments: argparse.Namespace) -> Report:
     return replace(report, cpu_seconds=cpu_seconds)
 
 
-def main() -> None:
+def main(wire: type[Stream] = Stream) -> None:
     parser = argparse.ArgumentParser(description="Make runs and print, as JSON, what they took.")
     parser.add_argument("--port", type=int, required=True, help="of the system under test")
     parser.add_argument("--provider", type=int, required=True, help="port of the fake model server")
     parser.add_argument("--agent", choices=sorted(AGENTS | SAMPLES), required=True)
     parser.add_argument("--sessions", type=int, default=1, help="runs at once")
+    parser.add_argument("--ramp", type=float, default=0.0, help="seconds over which they begin")
     parser.add_argument("--repeat", type=int, default=1, help="batches, one after another")
-    report = uvloop.run(measure(parser.parse_args()))
+    report = uvloop.run(measure(parser.parse_args(), wire))
     # A report of more than a pipe holds was once cut off there: written to a pipe that did not block.
     os.set_blocking(sys.stdout.fileno(), True)
     print(orjson.dumps(asdict(report)).decode(), flush=True)

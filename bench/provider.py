@@ -1,9 +1,10 @@
 """A model server that costs next to nothing and remembers exactly what it did.
 
-It speaks Anthropic's Messages and OpenAI's chat completions, both streamed, over HTTP/1.1 (`wires.py`). The name of the model says what to do (`scenarios.py`).
-Each text delta carries the monotonic clock at the moment it was written, which all processes of one machine share:
-whoever receives it subtracts and knows what the way cost. `GET /runs` gives, and forgets, when each step of each run
-began and ended here and when its tools ran, so that a client can take the model's own time out of what it measured.
+It speaks Anthropic's Messages and OpenAI's chat completions, both streamed, over HTTP/1.1 (`wires.py`).
+The name of the model says what to do (`scenarios.py`). Each text delta carries the monotonic clock at the moment it was
+written, which all processes of one machine share: whoever receives it subtracts and knows what the way cost.
+`GET /runs` gives, and forgets, when each step of each run began and ended here and when its tools ran, so that a
+client can take the model's own time out of what it measured.
 A run is recognised by the token in its user message, because systems under test choose their own ids.
 
 A POST to `/v1/stream` is answered as a system under test would answer it, straight from here: what the client measures

@@ -64,8 +64,7 @@ AGENTS = {
     "stream": "bench-f20-d100-r50",
     "crowd": "bench-f20-d40-r50",
     "tools": "bench-tools2-w50-f20-d5-r50",
-    "flood": "bench-f20-d20000-r0",
-    "book": "bench-f20-d10000-r0",
+    "flood": "bench-f20-d10000-r0",
     "crash": "bench-f20-d300-r100",
     "live": "bench-f20-d40-r2",
 }

@@ -28,7 +28,7 @@ from typing import Any
 import orjson
 import psutil
 
-from bench.run import Others
+from bench.machine import Others
 from bench.systems import ROOT, Process, cpu_seconds_of, free_port
 from bench.viewing import Case, Figures, table
 
@@ -102,11 +102,11 @@ def rss_mib(pid: int) -> float:
     return psutil.Process(pid).memory_info().rss / MIB
 
 
-def measure(case: Case) -> Figures:
-    """Start what a case needs, and run it once."""
+def measure(case: Case, kafka: str | None = None) -> Figures:
+    """Start what a case needs, and run it once; on Kafka, with a broker of its own unless one is given."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="playhead-bench-")))
-        writing, server, port = _start(case, folder, stack)
+        writing, server, port = _start(case, folder, stack, kafka)
         said, _ = writing.answer()
         sessions = said["sessions"]
         watching = Program(stack, "watching")
@@ -132,7 +132,7 @@ def measure(case: Case) -> Figures:
         return Figures(case, report, written, used, used / wall, before, opened, max(peak, peak_after, opened), later)
 
 
-def _start(case: Case, folder: Path, stack: ExitStack) -> tuple[Program, int, int]:
+def _start(case: Case, folder: Path, stack: ExitStack, kafka: str | None) -> tuple[Program, int, int]:
     """Give the program that writes, the process that serves, and its port."""
     port = free_port()
     common = ["--sessions", str(case.sessions), "--rate", str(case.rate), "--padding", str(case.padding)]
@@ -140,12 +140,7 @@ def _start(case: Case, folder: Path, stack: ExitStack) -> tuple[Program, int, in
         place = ["--into", case.system, "--port", str(port), "--folder", str(folder)]
         writing = Program(stack, "writing", *place, *common)
         return writing, writing.pid, port
-    broker = stack.enter_context(
-        subprocess.Popen([sys.executable, "-m", "tests.support.broker"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    )
-    stack.callback(broker.terminate)
-    assert broker.stdout is not None
-    bootstrap, prefix = broker.stdout.readline().strip(), f"bench-{secrets.token_hex(4)}"
+    bootstrap, prefix = kafka or _start_broker(stack), f"bench-{secrets.token_hex(4)}"
     writing = Program(stack, "writing", "--into", "kafka", "--kafka", bootstrap, "--prefix", prefix, *common)
     playhead = str(Path(sys.executable).with_name("playhead"))
     log = folder / "gateway.log"
@@ -161,6 +156,15 @@ def _start(case: Case, folder: Path, stack: ExitStack) -> tuple[Program, int, in
     stack.callback(process.stop)
     process.wait_until("ready")
     return writing, popen.pid, port
+
+
+def _start_broker(stack: ExitStack) -> str:
+    broker = stack.enter_context(
+        subprocess.Popen([sys.executable, "-m", "tests.support.broker"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    )
+    stack.callback(broker.terminate)
+    assert broker.stdout is not None
+    return broker.stdout.readline().strip()
 
 
 def cases(arguments: argparse.Namespace) -> list[Case]:

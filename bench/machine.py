@@ -1,0 +1,50 @@
+"""The machine that is measured on: what it is, and who else is using it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import psutil
+
+from bench.systems import cpu_seconds_of
+
+__all__ = ["Others", "machine"]
+
+OTHERS_CORES_MAX = 0.2
+
+
+def machine() -> dict[str, Any]:
+    """Say on what this was measured, and when."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory, 1),
+        "load_before": round(os.getloadavg()[0], 2),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("anthropic", "openai", "fastapi", "uvicorn", "uvloop", "aiokafka")},
+    }
+
+
+class Others:
+    """What other processes of the machine use meanwhile: their share of the noise."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic(), self._used()
+
+    def say(self) -> str:
+        """Say it, from the moment when this was made until now."""
+        began, used = self._began
+        cores = (self._used() - used) / (time.monotonic() - began)
+        warning = "  <- the machine was not ours: expect noise" if cores > OTHERS_CORES_MAX else ""
+        return f"processes that this did not start used {max(0.0, cores):.2f} of {os.cpu_count()} cores{warning}"
+
+    def _used(self) -> float:
+        machine = psutil.cpu_times()
+        return machine.user + machine.system + machine.nice - cpu_seconds_of(os.getpid())
