@@ -13,7 +13,7 @@ from playhead import Agent, tool
 
 from bench.scenarios import AGENTS
 
-__all__ = ["crash", "crowd", "flood", "live", "stream", "tools"]
+__all__ = ["burst", "crash", "crowd", "flood", "live", "stream", "tools"]
 
 WIRE = os.environ.get("BENCH_WIRE", "anthropic")
 
@@ -44,5 +44,6 @@ stream = agent("stream")
 crowd = agent("crowd")
 tools = agent("tools")
 flood = agent("flood")
+burst = agent("burst")
 crash = agent("crash")
 live = agent("live")

@@ -65,6 +65,7 @@ AGENTS = {
     "crowd": "bench-f20-d40-r50",
     "tools": "bench-tools2-w50-f20-d5-r50",
     "flood": "bench-f20-d10000-r0",
+    "burst": "bench-f20-d2000-r0",
     "crash": "bench-f20-d300-r100",
     "live": "bench-f20-d40-r2",
 }

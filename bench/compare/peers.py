@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -87,7 +88,11 @@ class PeerDeployment(Deployment):
         """The database, once it runs: its CPU time is said apart."""
         self._environment = environment(peer.requirements)
         self._store_port = free_port()
-        self.data.mkdir()
+        project = HERE / "servers" / f"{peer.requirements}_server"
+        if project.exists():
+            shutil.copytree(project, self.data)
+        else:
+            self.data.mkdir()
 
     def start_store(self, stack: ExitStack) -> None:
         """Start the database, and wait until it serves. Raises `NotStarted`."""
@@ -120,10 +125,9 @@ class PeerDeployment(Deployment):
         binaries = self._environment / "bin"
         python = [str(binaries / "python"), "-m"]
         if self.peer.requirements == "langgraph":
-            config = HERE / "servers" / "langgraph_server" / "langgraph.json"
-            # It keeps its memory in the folder it is started in, and would report its use and look for updates.
+            # It is started in its project's folder and keeps its memory there. It would report its use, and ask for updates.
             start = ["sh", "-c", 'cd "$0" && exec "$@"', str(self.data), str(binaries / "langgraph"), "dev"]
-            options = ["--config", str(config), "--no-browser", "--no-reload", "--n-jobs-per-worker", str(JOBS)]
+            options = ["--no-browser", "--no-reload", "--n-jobs-per-worker", str(JOBS)]
             quiet = {"LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGGRAPH_NO_VERSION_CHECK": "true"}
             return [*start, *options], {"PYTHONPATH": str(ROOT), **quiet}
         if self.peer.requirements == "dbos":

@@ -39,4 +39,5 @@ def agent(name: str):
 stream = agent("stream")
 tools = agent("tools")
 crowd = agent("crowd")
-flood = agent("flood")
+burst = agent("burst")
+crash = agent("crash")
