@@ -9,7 +9,7 @@ duplicates, fencing of zombie writers and tamper evidence.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 from playhead.events import Hash
@@ -22,13 +22,13 @@ __all__ = ["Head", "Record", "accept", "advance", "genesis", "hash_of"]
 class Head:
     """Where a session's log ends for somebody who has read it so far.
 
-    `position` is the adapter's own: where the store puts the next record. It equals `seq` unless void records are
-    stored between the accepted ones.
+    `position` is the adapter's own: up to where it has looked for the next record, in the store's own numbers. It is no
+    part of what the head is.
     """
 
     seq: Seq
     hash: Hash
-    position: int
+    position: int = field(compare=False)
 
     @property
     def cursor(self) -> Cursor:

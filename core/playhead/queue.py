@@ -27,6 +27,10 @@ from typing import Literal, Protocol
 __all__ = ["Assigned", "Delivery", "Member", "Message", "Queue", "Revoked", "TopicSpec", "Topics"]
 
 
+FOR_EVER_HOURS = 1_000_000
+"""More than a century."""
+
+
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
     """A topic as it should be. `compacted` keeps the last message of each key; else all are kept for `kept_hours`.
@@ -45,11 +49,13 @@ class Topics:
     """The names and shapes of the topics of a deployment (DESIGN section 2).
 
     Requests, results and the directory are co-partitioned, so that who owns a session's requests owns the rest.
+    Without lanes each session has a topic of its own.
     """
 
     prefix: str = "agent"
     session_partitions: int = 12
     pool_partitions: int = 24
+    lane_count: int = 0
 
     @property
     def requests(self) -> TopicSpec:
@@ -93,6 +99,16 @@ class Topics:
         """The name of a session's own topic."""
         return f"{self.prefix}.session.{session}"
 
+    @property
+    def lanes(self) -> str:
+        """The name of the topic whose partitions sessions share."""
+        return f"{self.prefix}.lanes"
+
+    @property
+    def lanes_index(self) -> str:
+        """The name of the topic that says which sessions there are in the lanes, and where."""
+        return f"{self.lanes}.index"
+
     def kind_of(self, name: str) -> str:
         """Tell which of these a topic is, by the name that it has here: `requests`, or `tools` for any pool's."""
         return name.removeprefix(f"{self.prefix}.").partition(".")[0]
@@ -100,7 +116,16 @@ class Topics:
     @property
     def fixed(self) -> tuple[TopicSpec, ...]:
         """The topics that every deployment has, whatever its pools."""
-        return (self.requests, self.results, self.sessions, self.catalog, self.deadletter, self.audit)
+        topics = (self.requests, self.results, self.sessions, self.catalog, self.deadletter, self.audit)
+        return topics + self.lane_topics
+
+    @property
+    def lane_topics(self) -> tuple[TopicSpec, ...]:
+        """The topics of a deployment with lanes, which only the Kafka adapter reads and writes."""
+        if not self.lane_count:
+            return ()
+        lanes = TopicSpec(self.lanes, self.lane_count, kept_hours=FOR_EVER_HOURS)
+        return lanes, TopicSpec(self.lanes_index, self.session_partitions, compacted=True)
 
 
 @dataclass(frozen=True, slots=True)

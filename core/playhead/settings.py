@@ -64,6 +64,10 @@ class Settings(BaseSettings):
     kafka_replication_factor: int | None = Field(None, ge=1)
     """Copies of each topic that is made; the broker's default unless set. Three is what survives a broker."""
     kafka_min_insync_replicas: int | None = Field(None, ge=1)
+    kafka_placement: Literal["topic", "lanes"] = "topic"
+    """Where sessions are kept: a topic for each, or lanes that they share. It stays what the deployment began with."""
+    kafka_lanes: int = Field(64, ge=1, le=4096)
+    """How many lanes are made. There may be more later; they are for new sessions."""
     topic_prefix: str = Field("agent", pattern=r"^[A-Za-z0-9._-]{1,100}$")
     session_partitions: int = Field(12, ge=1, le=1000)
     pool_partitions: int = Field(24, ge=1, le=1000)
@@ -88,4 +92,5 @@ class Settings(BaseSettings):
     @property
     def topics(self) -> Topics:
         """The topics of this deployment."""
-        return Topics(self.topic_prefix, self.session_partitions, self.pool_partitions)
+        lanes = self.kafka_lanes if self.kafka_placement == "lanes" else 0
+        return Topics(self.topic_prefix, self.session_partitions, self.pool_partitions, lanes)

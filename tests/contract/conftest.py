@@ -11,8 +11,13 @@ from playhead.codec import Codec
 
 from tests.contract.stores import Client, Store, kafka_store, memory_store, sqlite_store
 
+KAFKA = {"kafka": 0, "kafka-lanes": 2}
+"""The placements of sessions on Kafka, by how many lanes there are."""
 
-@pytest.fixture(params=["memory", "sqlite", "sqlite-slow-disk", pytest.param("kafka", marks=pytest.mark.kafka)])
+
+@pytest.fixture(
+    params=["memory", "sqlite", "sqlite-slow-disk", *(pytest.param(name, marks=pytest.mark.kafka) for name in KAFKA)]
+)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Store, None]:
     match cast("str", request.param):
         case "memory":
@@ -21,8 +26,8 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerato
             opened = sqlite_store(tmp_path, slow_commit_seconds=60)
         case "sqlite-slow-disk":
             opened = sqlite_store(tmp_path, slow_commit_seconds=-1)
-        case _:
-            opened = kafka_store(cast("str", request.getfixturevalue("kafka_bootstrap")))
+        case name:
+            opened = kafka_store(cast("str", request.getfixturevalue("kafka_bootstrap")), lanes=KAFKA[name])
     yield opened
     await opened.close()
 

@@ -65,9 +65,17 @@ def sqlite_store(folder: Path, *, slow_commit_seconds: float) -> Store:
     return Store(lambda: open_sqlite(folder / "log.db", slow_commit_seconds=slow_commit_seconds))
 
 
-def kafka_store(bootstrap: str) -> Store:
+def kafka_store(bootstrap: str, *, lanes: int = 0) -> Store:
+    """A session's topic each, or so many lanes for all of them: few, so that the sessions of a test do meet."""
     from playhead.adapters.kafka import KafkaConnection, open_kafka  # noqa: PLC0415 - only where there is a broker
 
-    topics = Topics(prefix=f"contract-{uuid4().hex[:12]}")
+    topics = Topics(prefix=f"contract-{uuid4().hex[:12]}", session_partitions=2, lane_count=lanes)
     connection = KafkaConnection(bootstrap=bootstrap)
-    return Store(lambda: open_kafka(connection, topics=topics), groups_span_clients=True, patience_seconds=20.0)
+
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[Client, None]:
+        async with open_kafka(connection, topics=topics) as client:
+            await client.queue.prepare(*topics.lane_topics)
+            yield client
+
+    return Store(opened, groups_span_clients=True, patience_seconds=20.0)

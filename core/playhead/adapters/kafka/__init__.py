@@ -1,4 +1,4 @@
-"""The ports on Kafka, one topic a session: who composes a process opens a store and takes its log and its queue."""
+"""The ports on Kafka: who composes a process opens a store and takes its log and its queue."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from playhead.adapters.kafka.connection import UNKNOWN_TOPIC, Background, Cluster, KafkaConnection
+from playhead.adapters.kafka.lanes import Lanes
 from playhead.adapters.kafka.log import KafkaLog
+from playhead.adapters.kafka.own_topics import OwnTopics
 from playhead.adapters.kafka.queue import KafkaQueue
 from playhead.adapters.kafka.tail import Tail
 from playhead.adapters.kafka.topics import Stock, TopicAdmin
@@ -45,7 +47,12 @@ class KafkaStore:
         self._topics = topics
         self.tail = Tail(cluster, background)
         self.stock = Stock(admin, background, topics)
-        self.log = KafkaLog(cluster, topics, writer, self.tail, self.stock)
+        placement = (
+            Lanes(cluster, topics, writer, self.tail, background)
+            if topics.lane_count
+            else OwnTopics(cluster, topics, writer, self.tail, self.stock)
+        )
+        self.log = KafkaLog(cluster, writer, self.tail, placement)
         self.queue = KafkaQueue(cluster, admin, writer, self.tail)
 
     @property
@@ -55,7 +62,8 @@ class KafkaStore:
 
     def warm(self) -> None:
         """Make session topics ahead: for a process that will create sessions without naming them."""
-        self.stock.warm()
+        if not self._topics.lane_count:
+            self.stock.warm()
 
     async def describe(self, specs: Iterable[TopicSpec] | None = None) -> Description:
         """Look at the brokers and at topics (by default the fixed ones). Raises `Unavailable`."""

@@ -237,6 +237,9 @@ class Cluster:
         """Give the node that leads one partition. Raises `NoTopic`, `Lost`."""
         leaders = await self.leaders(topic)
         if partition >= len(leaders):
+            self.forget(topic)  # it may have got more since it was asked for
+            leaders = await self.leaders(topic)
+        if partition >= len(leaders):
             raise NoTopic(f"{topic}[{partition}]")
         return leaders[partition]
 

@@ -6,6 +6,7 @@ It knows offsets and bytes; what the bytes mean is its callers' business.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from functools import partial
 
 from playhead.adapters.kafka.connection import Cluster, Lost
@@ -13,7 +14,7 @@ from playhead.adapters.kafka.sink import Chunk, Sink
 from playhead.adapters.kafka.tail import Tail
 from playhead.adapters.kafka.wire import OUT_OF_RANGE, Place, fetch_once, unpack
 
-__all__ = ["OutOfRange", "catch_up", "fetch", "follow"]
+__all__ = ["OutOfRange", "Wanted", "catch_up", "fetch", "follow"]
 
 
 class OutOfRange(Exception):
@@ -25,14 +26,25 @@ class OutOfRange(Exception):
         super().__init__(f"{place[0]}[{place[1]}] has no offset {offset}")
 
 
-async def fetch(cluster: Cluster, place: Place, position: int) -> tuple[Chunk, int]:
-    """Fetch what is at an offset now, and where the partition ends. Raises `OutOfRange`, `NoTopic`, `Unavailable`."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The records of one key alone, and a sink that its owner may fail from elsewhere."""
+
+    key: bytes
+    sink: Sink
+
+
+async def fetch(cluster: Cluster, place: Place, position: int, key: bytes | None = None) -> tuple[Chunk, int]:
+    """Fetch what is at an offset now (of one key, or all), and where the partition ends.
+
+    Raises `OutOfRange`, `NoTopic`, `Unavailable`.
+    """
 
     async def once() -> tuple[Chunk, int]:
         part = await fetch_once(cluster, place, position)
         if part.code == OUT_OF_RANGE:
             raise OutOfRange(place, position)
-        records, after = unpack(part.data, position)
+        records, after = unpack(part.data, position, key)
         if after == position < part.end:
             raise Lost(f"{place[0]}[{place[1]}] ends at {part.end}, but gave nothing from {position} on")
         return Chunk(place, records, after), part.end
@@ -53,26 +65,29 @@ async def catch_up(cluster: Cluster, place: Place, position: int) -> AsyncGenera
             return
 
 
-async def follow(cluster: Cluster, tail: Tail, positions: dict[Place, int]) -> AsyncGenerator[Chunk, None]:
+async def follow(
+    cluster: Cluster, tail: Tail, positions: dict[Place, int], wanted: Wanted | None = None
+) -> AsyncGenerator[Chunk, None]:
     """Yield what is stored from these offsets on, then what arrives, for ever. Closing it frees all that it holds.
 
-    The first chunk of each partition comes at once, even if it is empty. Raises as `catch_up`.
+    The first chunk of each partition comes at once, even if it is empty. Raises as `catch_up`, and what the sink fails
+    with.
     """
-    sink = Sink()
+    key, sink = (None, Sink()) if wanted is None else (wanted.key, wanted.sink)
     positions = dict(positions)
     try:
         while True:
             for place in positions:
                 behind = True
                 while behind:
-                    chunk, end = await fetch(cluster, place, positions[place])
+                    chunk, end = await fetch(cluster, place, positions[place], key)
                     positions[place] = chunk.after
                     behind = chunk.after < end
                     yield chunk
             for place in positions:
-                fed_from = await cluster.patiently(partial(tail.join, place, positions[place], sink))
+                fed_from = await cluster.patiently(partial(tail.join, place, positions[place], sink, key))
                 while positions[place] < fed_from:  # others follow it already and were further
-                    chunk, _ = await fetch(cluster, place, positions[place])
+                    chunk, _ = await fetch(cluster, place, positions[place], key)
                     positions[place] = chunk.after
                     yield chunk
             while (arrived := await sink.take()) is not None:
@@ -84,7 +99,7 @@ async def follow(cluster: Cluster, tail: Tail, positions: dict[Place, int]) -> A
                     fresh = [record for record in fresh if record.offset >= start]
                 positions[arrived.place] = arrived.after
                 yield Chunk(arrived.place, fresh, arrived.after)
-            tail.leave(positions, sink)
+            tail.leave(positions, sink, key)
             sink.reset()
     finally:
-        tail.leave(positions, sink)
+        tail.leave(positions, sink, key)

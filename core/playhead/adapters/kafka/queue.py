@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Literal
-
-from aiokafka.partitioner import DefaultPartitioner
+from typing import Literal
 
 from playhead.adapters.kafka.connection import Cluster, NoTopic
 from playhead.adapters.kafka.follow import OutOfRange, fetch, follow
@@ -14,16 +12,13 @@ from playhead.adapters.kafka.member import GroupMember
 from playhead.adapters.kafka.sink import Chunk
 from playhead.adapters.kafka.tail import Tail
 from playhead.adapters.kafka.topics import TopicAdmin
-from playhead.adapters.kafka.wire import EARLIEST, LATEST, Place, end_of
+from playhead.adapters.kafka.wire import EARLIEST, LATEST, Place, end_of, partition_of
 from playhead.adapters.kafka.writer import Batch, Writer
 from playhead.codec import RECORD_BYTES_MAX
 from playhead.errors import Misconfigured, TooLarge
 from playhead.queue import Member, Message, TopicSpec
 
 __all__ = ["KafkaQueue"]
-
-PARTITIONER: Any = DefaultPartitioner()  # Any: not annotated
-"""Kafka's own: murmur2 of the key. Stateless."""
 
 
 class KafkaQueue:
@@ -46,7 +41,7 @@ class KafkaQueue:
         encoded = key.encode()
 
         async def once() -> int:
-            partition = _partition(encoded, len(await self._cluster.leaders(topic)))
+            partition = partition_of(encoded, len(await self._cluster.leaders(topic)))
             return await self._writer.send(Batch((topic, partition), [(encoded, value)], gathers=True))
 
         try:
@@ -94,7 +89,7 @@ class KafkaQueue:
 
     async def partition_of(self, topic: str, key: str) -> int:
         """Tell which partition of a topic the messages of a key are in."""
-        return _partition(key.encode(), await self._partitions(topic))
+        return partition_of(key.encode(), await self._partitions(topic))
 
     async def _partitions(self, topic: str) -> int:
         try:
@@ -132,10 +127,6 @@ class KafkaQueue:
             except OutOfRange as error:
                 # retention was quicker than the reader: what is kept now is what there is to read
                 positions[error.place] = await self._edge(error.place, EARLIEST)
-
-
-def _partition(key: bytes, partitions: int) -> int:
-    return int(PARTITIONER(key, list(range(partitions)), []))
 
 
 def _missing(topic: str) -> Misconfigured:

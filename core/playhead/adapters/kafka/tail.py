@@ -1,12 +1,12 @@
 """The live end of every partition that this process follows, each followed once, whoever reads it.
 
-The broker looks at all partitions of a fetch when one of them has news. So they are spread over lanes of bounded size,
-each with a fetch session of its own, and what an event costs does not grow with the sessions that are followed.
+The broker looks at all partitions of a fetch when one of them has news. So they are spread over bundles of bounded
+size, each with a fetch session of its own, and what an event costs does not grow with the partitions that are followed.
 
 A long poll that is under way cannot be told of another partition. So a partition that joins is fetched by a second,
 brief poll (the express), until the long poll returns and takes it over; both may bring the same records, and the second
 copy is dropped by its offsets. Who follows gets what arrives through a bounded sink; one that does not keep up is told
-to read for itself and slows nobody.
+to read for itself and slows nobody. Who wants the records of one key alone is not woken for any other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aiokafka.protocol.api import Response
 
 from playhead.adapters.kafka.connection import PATIENCE_SECONDS, Background, Cluster, Lost, NoTopic, backoff
 from playhead.adapters.kafka.sink import Chunk, Sink
-from playhead.adapters.kafka.wire import OUT_OF_RANGE, SESSIONLESS, Fetch, Place, parts, unpack
+from playhead.adapters.kafka.wire import OUT_OF_RANGE, SESSIONLESS, Fetch, Place, Stored, parts, unpack
 from playhead.errors import PlayheadError, Unavailable
 
 __all__ = ["Tail"]
@@ -30,7 +30,7 @@ EXPRESS_POLL_MS = 5
 
 RELOCATE_PAUSE_SECONDS = 0.05
 
-LANE_PLACES_MAX = 64
+BUNDLE_PLACES_MAX = 64
 """How many partitions share a fetch session."""
 
 EPOCH_MAX = 2**31 - 1
@@ -38,12 +38,32 @@ EPOCH_MAX = 2**31 - 1
 
 @dataclass(eq=False, slots=True)
 class Feed:
-    """One partition: where its next record will be, and who waits for it."""
+    """One partition: where its next record will be, and who waits for it: for all of it, or for one key's records."""
 
     place: Place
     position: int
-    sinks: set[Sink] = field(default_factory=set[Sink])
-    lane: Lane | None = None
+    sinks: dict[bytes | None, set[Sink]] = field(default_factory=dict[bytes | None, set[Sink]])
+    bundle: Bundle | None = None
+
+    @property
+    def everybody(self) -> tuple[Sink, ...]:
+        """All who wait for it."""
+        return tuple(sink for sinks in self.sinks.values() for sink in sinks)
+
+    def hand_out(self, records: list[Stored], after: int) -> None:
+        """Give each who waits what is theirs of the records that arrived."""
+        self.position = after
+        for sink in self.sinks.get(None, ()):
+            sink.put(Chunk(self.place, records, after))
+        if None in self.sinks and len(self.sinks) == 1:
+            return
+        mine: dict[bytes, list[Stored]] = {}
+        for record in records:
+            if record.key is not None and record.key in self.sinks:
+                mine.setdefault(record.key, []).append(record)
+        for key, some in mine.items():
+            for sink in self.sinks[key]:
+                sink.put(Chunk(self.place, some, after))
 
 
 class Tail:
@@ -53,30 +73,35 @@ class Tail:
         self._cluster = cluster
         self._background = background
         self._feeds: dict[Place, Feed] = {}
-        self._lanes: dict[int, list[Lane]] = {}
+        self._bundles: dict[int, list[Bundle]] = {}
 
     @property
     def places(self) -> frozenset[Place]:
         """The partitions that are followed now."""
         return frozenset(self._feeds)
 
-    async def join(self, place: Place, position: int, sink: Sink) -> int:
-        """Feed a sink from now on; give the offset from which. Raises `NoTopic`, `Lost`."""
+    async def join(self, place: Place, position: int, sink: Sink, key: bytes | None = None) -> int:
+        """Feed a sink (the records of one key, or all) from now on; give the offset from which.
+
+        Raises `NoTopic`, `Lost`.
+        """
         node = await self._cluster.leader(*place)
         feed = self._feeds.get(place)
         if feed is None:
             feed = self._feeds[place] = Feed(place, position)
             self._assign(feed, node)
-        feed.sinks.add(sink)
+        feed.sinks.setdefault(key, set()).add(sink)
         return feed.position
 
-    def leave(self, places: Iterable[Place], sink: Sink) -> None:
+    def leave(self, places: Iterable[Place], sink: Sink, key: bytes | None = None) -> None:
         """Feed a sink no more, and forget the partitions that nobody follows."""
         for place in places:
             feed = self._feeds.get(place)
-            if feed is None:
+            if feed is None or key not in feed.sinks:
                 continue
-            feed.sinks.discard(sink)
+            feed.sinks[key].discard(sink)
+            if not feed.sinks[key]:
+                del feed.sinks[key]
             if not feed.sinks:
                 self._remove(feed)
 
@@ -85,7 +110,7 @@ class Tail:
         feed = self._feeds.get(place)
         if feed is not None:
             self._remove(feed)
-            for sink in feed.sinks:
+            for sink in feed.everybody:
                 sink.fail(error)
 
     def deliver(self, feed: Feed, data: bytes) -> None:
@@ -96,17 +121,14 @@ class Tail:
             self.end(feed.place, Unavailable(f"{feed.place[0]} cannot be read: {error}"))
             return
         if after > feed.position:
-            feed.position = after
-            chunk = Chunk(feed.place, records, after)
-            for sink in feed.sinks:
-                sink.put(chunk)
+            feed.hand_out(records, after)
 
     def refuse(self, feed: Feed, code: int) -> None:
         """Act on a partition that its node does not serve (any more)."""
         if code == OUT_OF_RANGE:
             # the log was cut at one end; the followers find out which when they read for themselves
             self._remove(feed)
-            for sink in feed.sinks:
+            for sink in feed.everybody:
                 sink.overtake()
             return
         self._withdraw(feed)
@@ -134,26 +156,26 @@ class Tail:
             self._assign(feed, node)
 
     def _assign(self, feed: Feed, node: int) -> None:
-        lanes = self._lanes.setdefault(node, [])
-        lane = next((lane for lane in lanes if lane.size < LANE_PLACES_MAX), None)
-        if lane is None:
-            lane = Lane(self, self._cluster, (node, len(lanes)))
-            lanes.append(lane)
-        feed.lane = lane
-        for work in lane.add(feed):
+        bundles = self._bundles.setdefault(node, [])
+        bundle = next((bundle for bundle in bundles if bundle.size < BUNDLE_PLACES_MAX), None)
+        if bundle is None:
+            bundle = Bundle(self, self._cluster, (node, len(bundles)))
+            bundles.append(bundle)
+        feed.bundle = bundle
+        for work in bundle.add(feed):
             self._background.start(work)
 
     def _withdraw(self, feed: Feed) -> None:
-        if feed.lane is not None:
-            feed.lane.remove(feed)
-            feed.lane = None
+        if feed.bundle is not None:
+            feed.bundle.remove(feed)
+            feed.bundle = None
 
     def _remove(self, feed: Feed) -> None:
         del self._feeds[feed.place]
         self._withdraw(feed)
 
 
-class Lane:
+class Bundle:
     """The long poll and the express of some partitions of one node."""
 
     def __init__(self, tail: Tail, cluster: Cluster, name: tuple[int, int]) -> None:

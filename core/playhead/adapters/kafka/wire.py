@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from aiokafka.errors import CorruptRecordException
+from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.protocol.api import Request
 from aiokafka.protocol.fetch import FetchRequest_v11
 from aiokafka.protocol.offset import OffsetRequest
@@ -22,6 +24,7 @@ from playhead.adapters.kafka.connection import UNKNOWN_TOPIC, Cluster, Lost, NoT
 
 __all__ = [
     "BATCH_BYTES_MAX",
+    "Entry",
     "Fetch",
     "Part",
     "Place",
@@ -30,6 +33,7 @@ __all__ = [
     "end_of",
     "fetch_once",
     "misplaced",
+    "partition_of",
     "parts",
     "unpack",
 ]
@@ -56,8 +60,18 @@ OUT_OF_RANGE = 1
 LATEST = -1
 EARLIEST = -2
 
+PARTITIONS_KNOWN_MAX = 16_384
+"""For how many keys their partition is remembered: aiokafka hashes in Python."""
+
+PARTITIONER: Any = DefaultPartitioner()  # Any: not annotated
+"""Kafka's own: murmur2 of the key. Stateless."""
+
 Place = tuple[str, int]
 """A topic and one of its partitions."""
+
+
+Entry = tuple[bytes | None, bytes | None]
+"""A record's key and its value; without a value it removes its key from a compacted topic."""
 
 
 class Stored(NamedTuple):
@@ -75,6 +89,12 @@ class Part:
     code: int
     end: int
     data: bytes
+
+
+@lru_cache(PARTITIONS_KNOWN_MAX)
+def partition_of(key: bytes, partitions: int) -> int:
+    """Tell which of so many partitions a key is in, as all of Kafka's clients do."""
+    return int(PARTITIONER(key, list(range(partitions)), []))
 
 
 class Fetch(Request[FetchRequest_v11]):
@@ -161,8 +181,11 @@ def misplaced(cluster: Cluster, topic: str, code: int) -> Lost | NoTopic:
     return Lost(f"topic {topic} {what} (code {code})")
 
 
-def unpack(data: bytes, since: int) -> tuple[list[Stored], int]:
-    """Read whole batches from an offset on; give the records and the offset after the last batch. Raises `Lost`."""
+def unpack(data: bytes, since: int, key: bytes | None = None) -> tuple[list[Stored], int]:
+    """Read whole batches from an offset on; give the records (of one key, or all) and the offset after the last batch.
+
+    Raises `Lost`.
+    """
     records: list[Stored] = []
     after = since
     memory = MemoryRecords(data)
@@ -176,13 +199,16 @@ def unpack(data: bytes, since: int) -> tuple[list[Stored], int]:
             after = max(after, batch.next_offset)
             if batch.is_control_batch:
                 continue
-            records += [Stored(r.offset, r.key, r.value or b"") for r in batch if r.offset >= since]
+            if key is None:
+                records += [Stored(r.offset, r.key, r.value or b"") for r in batch if r.offset >= since]
+            else:
+                records += [Stored(r.offset, key, r.value or b"") for r in batch if r.key == key and r.offset >= since]
     except CorruptRecordException as error:
         raise Lost(f"a damaged batch after offset {after}: {error}") from error
     return records, after
 
 
-def batch_bytes(entries: Sequence[tuple[bytes | None, bytes]], producer: tuple[int, int, int]) -> bytes:
+def batch_bytes(entries: Sequence[Entry], producer: tuple[int, int, int]) -> bytes:
     """Pack entries into one record batch of a producer (its id, epoch and sequence). At most `BATCH_BYTES_MAX`."""
     number, epoch, sequence = producer
     builder = DefaultRecordBatchBuilder(2, 0, 0, number, epoch, sequence, BATCH_BYTES_MAX)

@@ -17,7 +17,7 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from playhead.adapters.kafka.connection import TOPICS_KNOWN_MAX, Background, Cluster, Lost
-from playhead.adapters.kafka.wire import BATCH_BYTES_MAX, Place, batch_bytes, misplaced
+from playhead.adapters.kafka.wire import BATCH_BYTES_MAX, Entry, Place, batch_bytes, misplaced
 from playhead.errors import TooLarge
 
 __all__ = ["Batch", "Writer"]
@@ -37,8 +37,6 @@ RECORD_TOO_LARGE = (10, 18)
 STALE_PRODUCER = frozenset({45, 47, 59, 67})
 """Sequence out of order, producer epoch, producer id: this batch was refused, another identity will do."""
 
-Entry = tuple[bytes | None, bytes]
-
 
 class Batch:
     """Entries for one partition that are stored together; the same object may be sent again after `Lost`.
@@ -52,7 +50,7 @@ class Batch:
         self.place = place
         self.entries = entries
         self.gathers = gathers
-        self.size = sum(len(key or b"") + len(value) + ENTRY_OVERHEAD_BYTES for key, value in entries)
+        self.size = sum(len(key or b"") + len(value or b"") + ENTRY_OVERHEAD_BYTES for key, value in entries)
         self.producer: tuple[int, int, int] | None = None
         self.future: asyncio.Future[int] | None = None
 

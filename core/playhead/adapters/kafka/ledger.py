@@ -1,0 +1,46 @@
+"""What this process knows of one lane: whose each record of an unbroken stretch is.
+
+A process that is the only writer of a lane learns that from its acknowledgements alone; what others wrote in between is
+read, once for all sessions. So of any session it can be told whether it has records in the stretch, and an append with
+none between its head and itself is in the log by construction.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+__all__ = ["Ledger"]
+
+SESSIONS_MAX = 4096
+"""Of how many sessions of a lane the last record is known; beyond that the stretch begins later."""
+
+
+class Ledger:
+    """Every record from `since` up to `known`: of each session, where the last one ends."""
+
+    def __init__(self, offset: int) -> None:
+        self.since = self.known = offset
+        self._ends: OrderedDict[bytes, int] = OrderedDict()
+
+    def begin(self, offset: int) -> None:
+        """Forget everything, and know on from an offset."""
+        self.since = self.known = offset
+        self._ends.clear()
+
+    def note(self, key: bytes | None, offset: int, count: int = 1) -> None:
+        """Learn whose the next records are."""
+        self.known = offset + count
+        if key is None:
+            return
+        self._ends[key] = self.known
+        self._ends.move_to_end(key)
+        if len(self._ends) > SESSIONS_MAX:
+            _, self.since = self._ends.popitem(last=False)
+
+    def skip(self, offset: int) -> None:
+        """Learn that there is nothing up to an offset."""
+        self.known = max(self.known, offset)
+
+    def is_clear(self, key: bytes, offset: int) -> bool:
+        """Tell whether a session is known to have no record from an offset on."""
+        return self.since <= offset and self._ends.get(key, 0) <= offset
