@@ -50,6 +50,8 @@ class Sources:
         self._reference = reference
         self._target = reference.partition(":")[0]
         self._broken = False
+        self._verdicts: dict[str, bool] = {}
+        self._found: tuple[int, dict[str, ModuleType]] = 0, {}
         self._stamps = self._look()
 
     def changed(self) -> bool:
@@ -67,13 +69,14 @@ class Sources:
         else:
             self._broken = False
         finally:
+            self._found = 0, {}
             # What is looked at from now on may be more or less, and that is no change. But a file that was looked at
             # before keeps its stamp: if it was written while the app was loading, it is still to be seen.
             self._stamps = {file: self._stamps.get(file, stamp) for file, stamp in self._look().items()}
         return app
 
     def _load(self) -> App:
-        known = self._modules()
+        known = self._search()
         for name, module in known.items():
             del sys.modules[name]
             with suppress(OSError, NotImplementedError):  # compiled code is told from its source by whole seconds
@@ -84,7 +87,7 @@ class Sources:
             if not app.agents:
                 raise Misconfigured(f"{self._reference} defines no agent: make one with `Agent(…)`")
         except BaseException:
-            for name in self._modules():
+            for name in self._search():
                 del sys.modules[name]
             sys.modules.update(known)
             raise
@@ -108,7 +111,18 @@ class Sources:
             yield from _python_files(folder)
 
     def _modules(self) -> dict[str, ModuleType]:
-        """Find the modules from the app's own folder."""
+        """Find the modules from the app's own folder.
+
+        This is done all the time in a process that streams: it looks through what is loaded only if there is more, and
+        at no file twice.
+        """
+        count, found = self._found
+        if count != len(sys.modules):
+            found = self._search()
+            self._found = len(sys.modules), found
+        return found
+
+    def _search(self) -> dict[str, ModuleType]:
         folder = self._folder()
         if folder is None:
             return {}
@@ -118,9 +132,15 @@ class Sources:
             if name != "__main__"
             and name.partition(".")[0] not in PLAYHEAD
             and isinstance(file := getattr(module, "__file__", None), str)
-            and Path(file).is_relative_to(folder)
-            and not _is_installed(Path(file))
+            and self._is_own(file, folder)
         }
+
+    def _is_own(self, file: str, folder: Path) -> bool:
+        verdict = self._verdicts.get(file)
+        if verdict is None:
+            path = Path(file)
+            verdict = self._verdicts[file] = path.is_relative_to(folder) and not _is_installed(path)
+        return verdict
 
     def _folder(self) -> Path | None:
         if self._target.endswith(".py"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from playhead.errors import Misconfigured
@@ -43,6 +44,7 @@ def test_an_app_whose_folder_holds_everything_is_loaded_again_alone(tmp_path: Pa
 IN_THE_ROOT = """
 import sys
 from pathlib import Path
+from types import ModuleType
 from playhead.loading import load_app
 from playhead_cli.sources import Sources
 
@@ -99,3 +101,25 @@ def test_while_an_app_is_broken_what_it_may_be_missing_is_looked_for_within_limi
     assert found.changed()
     write(tmp_path / "too" / "many.py", "")
     assert not found.changed()
+
+
+def test_looking_costs_nothing_for_what_is_no_file_of_the_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is done twice a second, between the deltas of streams."""
+    found = Sources(str(app(tmp_path)))
+    for number in range(2_000):
+        monkeypatch.setitem(sys.modules, f"stranger_{number}", ModuleType(f"stranger_{number}"))
+        sys.modules[f"stranger_{number}"].__file__ = f"/elsewhere/stranger_{number}.py"
+    found.changed()
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(count)
+    try:
+        changed = found.changed()
+    finally:
+        sys.setprofile(None)
+    assert not changed
+    assert calls < 300
