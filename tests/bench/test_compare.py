@@ -1,4 +1,4 @@
-"""The comparison: its table, what a viewer of a killed system has on the screen, LangGraph's wire; and one real peer."""
+"""The comparison: its table, what is on the screen of a killed system's viewer, LangGraph's wire; one real peer."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def test_tokens_of_langgraph_are_deltas_and_the_results_of_its_tools_are_n
         message("AIMessageChunk", []),
         message("AIMessageChunk", [{"type": "text", "text": f"@{7:019d} so"}]),
         message("tool", f"@{8:019d}"),
-        message("AIMessageChunk", [{"type": "tool_use", "input": {}}, {"type": "text", "text": f"@{9:019d}"}]),
+        message("AIMessageChunk", [{"type": "tool_use"}, {"type": "text", "text": f"@{9:019d}"}]),
     ]
     body = b"".join(b"%x\r\n%b\r\n" % (len(frame), frame) for frame in frames) + b"0\r\n\r\n"
 
