@@ -134,7 +134,11 @@ def _topic(spec: TopicSpec, partitions: int) -> Finding:
     what = f"topic {spec.name}"
     if partitions == 0:
         return Finding("fail", f"{what} is missing", "run `playhead topics create`")
-    if partitions != spec.partitions:
+    if spec.grows and partitions < spec.partitions:
+        return Finding(
+            "warn", f"{what} has {partitions} of {spec.partitions} partitions", "run `playhead topics create`"
+        )
+    if partitions != spec.partitions and not spec.grows:
         advice = "set PLAYHEAD_SESSION_PARTITIONS and PLAYHEAD_POOL_PARTITIONS to what the topics were made with"
         return Finding("fail", f"{what} has {partitions} partitions, not {spec.partitions}", advice)
     return Finding("ok", f"{what}, {partitions} partition(s)")

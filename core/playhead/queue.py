@@ -36,12 +36,14 @@ class TopicSpec:
     """A topic as it should be. `compacted` keeps the last message of each key; else all are kept for `kept_hours`.
 
     Where several processes publish, a compacted topic keeps the others for a while too: the last may be a late one.
+    What `grows` may be given more partitions later: no key depends on how many there are.
     """
 
     name: str
     partitions: int
     compacted: bool = False
     kept_hours: int = 168
+    grows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class Topics:
         """The topics of a deployment with lanes, which only the Kafka adapter reads and writes."""
         if not self.lane_count:
             return ()
-        lanes = TopicSpec(self.lanes, self.lane_count, kept_hours=FOR_EVER_HOURS)
+        lanes = TopicSpec(self.lanes, self.lane_count, kept_hours=FOR_EVER_HOURS, grows=True)
         return lanes, TopicSpec(self.lanes_index, self.session_partitions, compacted=True)
 
 
@@ -172,7 +174,10 @@ class Queue(Protocol):
     """Topics of keyed messages."""
 
     async def prepare(self, *topics: TopicSpec) -> None:
-        """Make sure that topics exist. Existing ones are left as they are. Raises `Unavailable`."""
+        """Make sure that topics exist. Existing ones are left as they are, but for those that grow.
+
+        Raises `Unavailable`.
+        """
         ...
 
     async def publish(self, topic: str, key: str, value: bytes) -> None:

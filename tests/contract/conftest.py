@@ -9,15 +9,10 @@ from typing import cast
 import pytest
 from playhead.codec import Codec
 
-from tests.contract.stores import Client, Store, kafka_store, memory_store, sqlite_store
-
-KAFKA = {"kafka": 0, "kafka-lanes": 2}
-"""The placements of sessions on Kafka, by how many lanes there are."""
+from tests.contract.stores import STORES, Client, Store, kafka_store, memory_store, sqlite_store
 
 
-@pytest.fixture(
-    params=["memory", "sqlite", "sqlite-slow-disk", *(pytest.param(name, marks=pytest.mark.kafka) for name in KAFKA)]
-)
+@pytest.fixture(params=[*STORES, pytest.param("kafka-lanes", marks=pytest.mark.kafka)])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Store, None]:
     match cast("str", request.param):
         case "memory":
@@ -27,7 +22,8 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerato
         case "sqlite-slow-disk":
             opened = sqlite_store(tmp_path, slow_commit_seconds=-1)
         case name:
-            opened = kafka_store(cast("str", request.getfixturevalue("kafka_bootstrap")), lanes=KAFKA[name])
+            lanes = 2 if name == "kafka-lanes" else 0
+            opened = kafka_store(cast("str", request.getfixturevalue("kafka_bootstrap")), lanes=lanes)
     yield opened
     await opened.close()
 

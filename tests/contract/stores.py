@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
+import pytest
 from playhead.adapters.memory import MemoryQueue, MemorySessionLog
 from playhead.adapters.sqlite import open_sqlite
 from playhead.log import SessionLog
 from playhead.queue import Queue, Topics
+
+STORES = ("memory", "sqlite", "sqlite-slow-disk", pytest.param("kafka", marks=pytest.mark.kafka))
+"""Those that differ in more than where sessions are placed: what the queue is proved on."""
 
 
 class Client(Protocol):

@@ -13,7 +13,9 @@ from playhead.codec import RECORD_BYTES_MAX
 from playhead.errors import Misconfigured, TooLarge
 from playhead.queue import Assigned, Member, Message, Queue, Revoked, TopicSpec
 
-from tests.contract.stores import Client, Store
+from tests.contract.stores import STORES, Client, Store
+
+pytestmark = pytest.mark.parametrize("store", STORES, indirect=True)
 
 PARTITIONS = 4
 ALL = frozenset(range(PARTITIONS))

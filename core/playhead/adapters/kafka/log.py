@@ -13,10 +13,10 @@ from contextlib import aclosing
 
 from playhead.accept import Head, Record, accept
 from playhead.adapters.kafka.connection import Cluster, Lost, NoTopic, backoff
-from playhead.adapters.kafka.follow import OutOfRange, Wanted, fetch, follow
+from playhead.adapters.kafka.follow import OutOfRange, Wanted, follow
 from playhead.adapters.kafka.placement import Placement
 from playhead.adapters.kafka.sink import Sink
-from playhead.adapters.kafka.spot import Spot, Step, follow_chain, readable, scan, seek
+from playhead.adapters.kafka.spot import Spot, Step, first_left, follow_chain, scan, seek
 from playhead.adapters.kafka.tail import Tail
 from playhead.adapters.kafka.wire import EARLIEST, end_of
 from playhead.adapters.kafka.writer import Batch, Writer
@@ -68,26 +68,15 @@ class KafkaLog:
         self, session: SessionId, after: Cursor = BEGINNING, *, follow: bool = False
     ) -> AsyncGenerator[Page, None]:
         """Yield what comes after the cursor."""
-        sink, spot, head = Sink(), None, None
-        with self._placement.watch(session, sink):
-            try:
+        sink = Sink()
+        try:
+            with self._placement.watch(session, sink):
                 spot = await self._placement.find(session, fresh=True)
-                head = await self._locate(spot, after)
-                first = True
-                steps = self._follow(spot, head, sink) if follow else scan(self._cluster, spot, head)
-                async with aclosing(steps):
-                    async for step in steps:
-                        head = step.head
-                        if step.accepted or first:
-                            first = False
-                            yield Page(step.accepted, head)
-            except NoTopic as error:
-                raise self._placement.missing(session, error) from error
-            except OutOfRange as error:
-                assert spot is not None, "nothing was read before it was found"
-                raise await self._explain(
-                    spot, head.cursor if head is not None and head.seq else after, error
-                ) from error
+                async with aclosing(self._pages(spot, after, sink if follow else None)) as pages:
+                    async for page in pages:
+                        yield page
+        except NoTopic as error:
+            raise self._placement.missing(session, error) from error
 
     async def end(self, session: SessionId) -> Head:
         """Give the head of the session now."""
@@ -225,20 +214,10 @@ class KafkaLog:
             first = await self._cluster.patiently(lambda: end_of(self._cluster, spot.place, EARLIEST))
             if error.offset >= first:
                 return CursorConflict(str(cursor), (await self.end(spot.session)).seq)
-            return CursorExpired(str(cursor), await self._first_left(spot, first) or cursor.seq + 1)
+            left = await first_left(self._cluster, spot)
         except NoTopic as gone:
             return self._placement.missing(spot.session, gone)
-
-    async def _first_left(self, spot: Spot, offset: int) -> int:
-        """Give the seq of the first record that a session has from an offset on, 0 if none."""
-        while True:
-            chunk, end = await fetch(self._cluster, spot.place, offset, spot.key)
-            for record in map(readable, chunk.records):
-                if record is not None:
-                    return record.seq
-            offset = chunk.after
-            if offset >= end:
-                return 0
+        return CursorExpired(str(cursor), cursor.seq + 1 if left is None else left[1].seq)
 
 
 def _check(head: Head, records: Sequence[Record]) -> None:

@@ -12,15 +12,14 @@ from dataclasses import dataclass, replace
 
 from playhead.accept import Head, Record, accept, advance, genesis
 from playhead.adapters.kafka.connection import Cluster
-from playhead.adapters.kafka.follow import fetch
+from playhead.adapters.kafka.follow import OutOfRange, fetch
 from playhead.adapters.kafka.marks import marks_in
-from playhead.adapters.kafka.sink import Chunk
-from playhead.adapters.kafka.wire import Place, Stored, fetch_once, unpack
+from playhead.adapters.kafka.wire import EARLIEST, Place, Stored, end_of, fetch_once, unpack
 from playhead.codec import record_of
 from playhead.errors import Undecodable
 from playhead.ids import SessionId
 
-__all__ = ["LOOK_BYTES", "Spot", "Step", "follow_chain", "look", "readable", "scan", "seek"]
+__all__ = ["LOOK_BYTES", "Spot", "Step", "first_left", "follow_chain", "look", "readable", "scan", "seek"]
 
 LOOK_BYTES = 65_536
 """About how much is fetched to look at one record; its batch comes whole."""
@@ -103,8 +102,12 @@ async def scan(cluster: Cluster, spot: Spot, head: Head) -> AsyncGenerator[Step,
         offset = marked.pop(head.seq + 1, 0)
         if offset >= head.position + JUMP_RECORDS_MIN and await _leads_to(cluster, spot, head, offset):
             head = replace(head, position=offset)
-        chunk, end = await fetch(cluster, spot.place, head.position, spot.key)
-        step = _step(head, chunk)
+        try:
+            chunk, end = await fetch(cluster, spot.place, head.position, spot.key)
+        except OutOfRange as error:
+            head = await _beyond_cut(cluster, spot, head, error)
+            continue
+        step = follow_chain(head, chunk.records, chunk.after)
         yield step
         head = step.head
         if head.position >= end:
@@ -127,5 +130,26 @@ async def _leads_to(cluster: Cluster, spot: Spot, head: Head, offset: int) -> bo
     return record is not None and accept(head, record)
 
 
-def _step(head: Head, chunk: Chunk) -> Step:
-    return follow_chain(head, chunk.records, chunk.after)
+async def first_left(cluster: Cluster, spot: Spot) -> tuple[int, Record] | None:
+    """Give the first readable record of a session that its partition still has, and the offset of it.
+
+    Raises `OutOfRange`, `NoTopic`, `Unavailable`.
+    """
+    offset = await cluster.patiently(lambda: end_of(cluster, spot.place, EARLIEST))
+    while True:
+        chunk, end = await fetch(cluster, spot.place, offset, spot.key)
+        for stored in chunk.records:
+            record = readable(stored)
+            if record is not None:
+                return stored.offset, record
+        offset = chunk.after
+        if offset >= end:
+            return None
+
+
+async def _beyond_cut(cluster: Cluster, spot: Spot, head: Head, error: OutOfRange) -> Head:
+    """Go on where a partition begins now, if what was taken from it was none of the session's. Raises the error."""
+    left = await first_left(cluster, spot)
+    if left is None or left[0] < head.position or not accept(head, left[1]):
+        raise error
+    return replace(head, position=left[0])

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka.protocol.admin import CreateTopicsRequest, DeleteTopicsRequest
+from aiokafka.protocol.admin import CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from playhead.adapters.kafka.connection import UNKNOWN_TOPIC, Background, Cluster, Lost
@@ -52,6 +52,9 @@ SESSION_INDEX_BYTES = 65_536
 """Each index of a segment is mapped at this size; Kafka's 10 MiB is for topics of another kind."""
 
 EXISTS = 36
+TOO_FEW = 37
+"""Of partitions: there are as many already, or more."""
+
 FEW_BROKERS = 38
 REFUSED = frozenset({17, 29, 31, 37, FEW_BROKERS, 39, 40, 42, 44})
 """Invalid name, not authorized, invalid partitions, replication, assignment, config or request, policy."""
@@ -86,10 +89,17 @@ class TopicAdmin:
         await self._create(topics, REFUSED - {FEW_BROKERS})
 
     async def create(self, specs: Collection[TopicSpec]) -> None:
-        """Create fixed topics. Existing ones are left as they are. Raises `Unavailable`, `Misconfigured`."""
+        """Create fixed topics. Existing ones are left as they are, but for those that grow.
+
+        Raises `Unavailable`, `Misconfigured`.
+        """
         found = await self._cluster.patiently(lambda: self._cluster.metadata([spec.name for spec in specs]))
         missing = [spec for spec in specs if found[spec.name][0] == UNKNOWN_TOPIC]
         await self._create([NewTopic(spec.name, spec.partitions, self._of(spec)) for spec in missing], REFUSED)
+        for spec in specs:
+            if spec.grows and 0 < len(found[spec.name][1]) < spec.partitions:
+                await self._cluster.patiently(lambda spec=spec: self._grow_once(spec))
+                await self._everywhere([spec.name], partitions=spec.partitions)
 
     async def delete(self, names: Sequence[str]) -> None:
         """Delete topics, and wait until no broker knows them. Raises `Unavailable`, `Misconfigured`."""
@@ -98,13 +108,13 @@ class TopicAdmin:
             for name in some:
                 self._cluster.forget(name)
             await self._cluster.patiently(lambda some=some: self._delete_once(some))
-            await self._everywhere(some, present=False)
+            await self._everywhere(some, partitions=0)
 
     async def _create(self, topics: Sequence[NewTopic], refused: Collection[int]) -> None:
         for start in range(0, len(topics), TOPICS_MAX):
             some = topics[start : start + TOPICS_MAX]
             await self._cluster.patiently(lambda some=some: self._create_once(some, refused))
-            await self._everywhere([topic.name for topic in some], present=True)
+            await self._everywhere([topic.name for topic in some], partitions=1)
 
     async def _create_once(self, topics: Sequence[NewTopic], refused: Collection[int]) -> None:
         factor = self._cluster.connection.replication_factor or -1
@@ -127,25 +137,34 @@ class TopicAdmin:
             if code not in (0, UNKNOWN_TOPIC):
                 raise Lost(f"topic {name} was not deleted (code {code})")
 
-    async def _everywhere(self, names: list[str], *, present: bool) -> None:
-        """Wait until every broker that answers knows topics, with their leaders, or none of them."""
+    async def _grow_once(self, spec: TopicSpec) -> None:
+        wanted: list[Any] = [(spec.name, (spec.partitions, None))]  # Any: aiokafka forgets that brokers may assign them
+        response = await self._cluster.call_any(CreatePartitionsRequest(wanted, ADMIN_TIMEOUT_MS, False), "admin")
+        for name, code, message in response.topic_errors:
+            if code in REFUSED - {TOO_FEW}:
+                raise Misconfigured(f"more partitions of {name} were refused: {message or f'code {code}'}")
+            if code not in (0, TOO_FEW):
+                raise Lost(f"topic {name} did not grow: {message or f'code {code}'}")
+
+    async def _everywhere(self, names: list[str], *, partitions: int) -> None:
+        """Wait until every broker that answers knows topics, with so many partitions at least; 0 is none of them."""
         try:
             async with asyncio.timeout(VISIBLE_SECONDS):
                 for node in self._cluster.nodes:
-                    while not await self._agrees(node, names, present=present):  # noqa: ASYNC110 - brokers send no word
+                    while not await self._agrees(node, names, partitions):  # noqa: ASYNC110 - brokers send no word
                         await asyncio.sleep(VISIBLE_PAUSE_SECONDS)
         except TimeoutError as error:
-            what = "appear on" if present else "vanish from"
+            what = "appear on" if partitions else "vanish from"
             raise Unavailable(f"topics did not {what} every broker in {VISIBLE_SECONDS:.0f} s") from error
 
-    async def _agrees(self, node: int, names: list[str], *, present: bool) -> bool:
+    async def _agrees(self, node: int, names: list[str], partitions: int) -> bool:
         try:
             found = await self._cluster.metadata_from(node, names)
         except Lost:
             return True  # a broker that is away learns of them before it serves anybody again
-        if not present:
+        if not partitions:
             return all(code == UNKNOWN_TOPIC for code, _ in found.values())
-        if any(code or not leaders or min(leaders) < 0 for code, leaders in found.values()):
+        if any(code or len(leaders) < partitions or min(leaders) < 0 for code, leaders in found.values()):
             return False
         for name, (_, leaders) in found.items():
             self._cluster.learn(name, leaders)
