@@ -196,6 +196,8 @@ def configure_logging(
     logging.basicConfig(handlers=[handler], level=level, force=True)
     # aiokafka logs every assignment with all its partitions at INFO
     logging.getLogger("aiokafka").setLevel(logging.ERROR if level != "DEBUG" else logging.INFO)
+    # and httpx2 every model call, which the log of the session says already
+    logging.getLogger("httpx2").setLevel(logging.WARNING if level != "DEBUG" else logging.INFO)
 
 
 def _as_it_is(line: str) -> str:

@@ -91,3 +91,13 @@ def test_a_secret_is_in_no_line_of_ours_or_of_a_library_nor_in_a_traceback(style
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_without_a_redactor_lines_are_written_as_they_are(style: str):
     assert said(style, "plain").count("canary") >= 10
+
+
+@pytest.mark.parametrize(("level", "speaks"), [("INFO", False), ("DEBUG", True)])
+def test_no_model_call_is_a_line_unless_everything_is(level: str, speaks: bool):
+    code = (
+        "import logging\nfrom playhead.telemetry import configure_logging\n"
+        f"configure_logging({level!r})\nlogging.getLogger('httpx2').info('HTTP Request: POST')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
+    assert ("HTTP Request" in done.stderr) is speaks
