@@ -13,7 +13,7 @@ from playhead import Agent, tool
 
 from bench.scenarios import AGENTS
 
-__all__ = ["burst", "crash", "crowd", "flood", "live", "stream", "tools"]
+__all__ = ["burst", "crash", "crowd", "few", "flood", "live", "stream", "tools"]
 
 WIRE = os.environ.get("BENCH_WIRE", "anthropic")
 
@@ -47,3 +47,4 @@ flood = agent("flood")
 burst = agent("burst")
 crash = agent("crash")
 live = agent("live")
+few = agent("few")

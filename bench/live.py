@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from statistics import median
 
 from bench.stage import Stage, in_turn, say
@@ -16,9 +17,18 @@ from bench.table import quantile
 
 __all__ = ["measure"]
 
-SIZES = {"live_10": 10, "live_1000": 1000}
-RAMP_SECONDS = 9.0
-"""Of the run's 20 s, so that all are live for the rest of it."""
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many sessions, of which agent, and over how many seconds they begin."""
+
+    sessions: int
+    agent: str
+    ramp: float
+
+
+SIZES = {"live_10": Size(10, "few", 1.0), "live_1000": Size(1000, "live", 7.0)}
+"""Runs of 6 s and of 15 s, so that all are live for some seconds."""
 LIVE_SECONDS_MIN = 3.0
 
 
@@ -31,12 +41,13 @@ def measure(stage: Stage, names: Sequence[str]) -> None:
 
 
 def _round(stage: Stage, name: str) -> None:
-    with stage.broker() as broker, ExitStack() as stack:
+    with ExitStack() as stack:
+        broker = stack.enter_context(stage.broker()) if name != "embedded" else None
         system = stage.start(stack, name, broker)
         stage.client(system, "crowd", stage.plan.warm_up_sessions)
-        for row, sessions in SIZES.items():
+        for row, size in SIZES.items():
             used = system.cpu_seconds
-            report = stage.client(system, "live", sessions, ramp=RAMP_SECONDS)
+            report = stage.client(system, size.agent, size.sessions, ramp=size.ramp)
             cores = (system.cpu_seconds - used) / sum(report.wall_seconds)
             if report.live_seconds < LIVE_SECONDS_MIN:
                 stage.problem(name, row, f"all were live at once for {report.live_seconds:.1f} s only")

@@ -35,7 +35,6 @@ WITHOUT: Mapping[str, frozenset[str]] = {
     "plain": frozenset({"flood"}),  # it keeps nothing: its reference is `memory`
     "memory": frozenset({"tools"}),
     "floor": frozenset({"tools", "flood"}),
-    "lanes": frozenset(),
 }
 """The parts in which a system is not measured."""
 
@@ -60,7 +59,7 @@ class Path:
         deployment = self._deployments[name] = self._stage.deployment(name, self._broker)
         system = self._systems[name] = start_deployment(stack, deployment)
         for agent, sessions in (("tools", 1), ("crowd", self._stage.plan.warm_up_sessions)):
-            if self._has(name, agent):
+            if agent not in WITHOUT.get(name, ()) and (agent != "tools" or self._stage.wire == "anthropic"):
                 self._stage.client(system, agent, sessions)
 
     def idle(self) -> None:

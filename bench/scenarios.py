@@ -67,7 +67,8 @@ AGENTS = {
     "flood": "bench-f20-d10000-r0",
     "burst": "bench-f20-d2000-r0",
     "crash": "bench-f20-d300-r100",
-    "live": "bench-f20-d40-r2",
+    "live": "bench-f20-d30-r2",
+    "few": "bench-f20-d12-r2",
 }
 """The agents that every system under test serves, and their models."""
 
@@ -75,5 +76,6 @@ SAMPLES = {
     "short": "bench-f20-d10-r50",
     "late": "bench-f120-d10-r50",
     "held": "bench-f20-d10-r50-h20",
+    "paced": "bench-f20-d100-r200",
 }
 """Agents that only the harness's own tests use; *plain* serves them too."""

@@ -107,7 +107,9 @@ class Verdict:
         return self.missed_by == 0
 
     def __str__(self) -> str:
-        return "pass" if self.reached else f"MISSED by {100 * self.missed_by:.0f} %"
+        if self.reached:
+            return "pass"
+        return f"MISSED by {self.missed_by:.0%}" if self.missed_by < 2 else f"MISSED {1 + self.missed_by:.0f} times"
 
 
 def quantile(values: Sequence[float], share: float) -> float:
