@@ -123,7 +123,10 @@ async def test_a_gateway_killed_in_the_middle_of_a_watch_is_missed_by_nobody(clu
 
 
 @pytest.mark.kafka
-async def test_all_roles_killed_at_once_go_on_with_every_session(cluster: Stage) -> None:
+@pytest.mark.parametrize("placement", ["topic", "lanes"])
+async def test_all_roles_killed_at_once_go_on_with_every_session(cluster: Stage, placement: str) -> None:
+    # few lanes, so that the sessions share one
+    cluster.variables |= {"PLAYHEAD_KAFKA_PLACEMENT": placement, "PLAYHEAD_KAFKA_LANES": "1"}
     cluster.pace(SLOW_SECONDS)
     first = await cluster.roles()
     gateway = first[2]

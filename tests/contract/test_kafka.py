@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AsyncExitStack, aclosing
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -52,13 +52,15 @@ def broker() -> Generator[Broker]:
 
 
 @pytest.fixture
-def topics() -> Topics:
-    return Topics(prefix=f"t{os.urandom(4).hex()}", session_partitions=4)
+def topics(request: pytest.FixtureRequest) -> Topics:
+    lanes = cast("int", getattr(request, "param", 0))
+    return Topics(prefix=f"t{os.urandom(4).hex()}", session_partitions=4, lane_count=lanes)
 
 
 @pytest.fixture
 async def store(broker: Broker, topics: Topics) -> AsyncGenerator[KafkaStore]:
     async with open_kafka(connection(broker), topics=topics) as opened:
+        await opened.queue.prepare(*topics.lane_topics)
         yield opened
 
 
@@ -230,10 +232,11 @@ async def test_poison_and_zombie_records_are_void_for_appends_readers_cursors_an
     await raw(broker, topics.session(session), b"poison", b"", zombie[0].value)
     second = seal(session, head, "c", "d")
     head = await store.log.append(session, head, second)
-    assert head == Head(Seq(4), second[-1].hash, 7)
+    assert (head, head.position) == (Head(Seq(4), second[-1].hash, 7), 7)
     forged = seal(session, Head(Seq(7), second[-1].hash, 7), "forged")
     await raw(broker, topics.session(session), forged[0].value)
-    assert await store.log.end(session) == Head(Seq(4), second[-1].hash, 8)
+    end = await store.log.end(session)
+    assert (end, end.position) == (head, 8)
     assert await everything(store, session) == first + second
     for place, record in enumerate(first + second, start=1):
         assert await everything(store, session, record.cursor) == (first + second)[place:]
@@ -293,6 +296,7 @@ async def test_a_batch_sent_twice_is_stored_once(broker: Broker, store: KafkaSto
     await cluster.close()
 
 
+@pytest.mark.parametrize("topics", [0, 4], indirect=True, ids=["topic", "lanes"])
 async def test_an_append_caught_by_a_crash_is_accepted_exactly_once(broker: Broker, store: KafkaStore) -> None:
     session = await store.log.create()
     records = seal(session, genesis(session), "a", "b", "c")
