@@ -123,7 +123,8 @@ async def create_topics(settings: Settings, terminal: Terminal, *, pools: Sequen
         before = {state.spec.name: state.partitions for state in (await store.describe(specs)).topics}
         await store.queue.prepare(*specs)
         for state in (await store.describe(specs)).topics:
-            how = "there already" if before[state.spec.name] else "created"
+            was = before[state.spec.name]
+            how = "created" if not was else "there already" if was == state.partitions else "grown"
             terminal.line(f"{state.spec.name}  {state.partitions} partitions  {how}")
     return 0
 

@@ -473,6 +473,28 @@ async def test_what_retention_took_is_said_to_be_gone(lanes: Deployment):
 
 
 @pytest.mark.kafka
+async def test_topics_that_were_made_anew_are_read_anew(lanes: Deployment):
+    store = await lanes.store()
+    session, *_ = [await store.log.create() for _ in range(3)]
+    head, _ = await extended(store.log, session, genesis(session), 4)
+    assert await store.log.end(session) == head
+    admin: Any = AIOKafkaAdminClient(bootstrap_servers=lanes.bootstrap)  # Any: half annotated
+    await admin.start()
+    await admin.delete_topics([lanes.topics.lanes, lanes.topics.lanes_index])
+    await admin.close()
+    with pytest.raises((Misconfigured, UnknownSession)):
+        await store.log.end(session)
+    await lanes.store()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(UnknownSession):
+            await store.log.end(session)
+        fresh = await store.log.create()
+        head, _ = await extended(store.log, fresh, genesis(fresh), 1)
+        for one in (store, await lanes.store()):
+            assert await one.log.end(fresh) == head
+
+
+@pytest.mark.kafka
 async def test_without_its_topics_a_deployment_says_what_to_do(kafka_bootstrap: str):
     topics = Topics(prefix=f"lanes-{os.urandom(4).hex()}", lane_count=2)
     session = named_session("nobody")

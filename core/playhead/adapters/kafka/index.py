@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
-from playhead.adapters.kafka.connection import Background, Cluster, NoTopic
+from playhead.adapters.kafka.connection import Background, Cluster, Lost, NoTopic
 from playhead.adapters.kafka.follow import OutOfRange, follow
 from playhead.adapters.kafka.sink import Sink
 from playhead.adapters.kafka.tail import Tail
@@ -62,7 +62,7 @@ class Index:
         shard = await self._shard(session)
         line = None if fresh else shard.line(session)
         if line is None:
-            end = await self._cluster.patiently(lambda: end_of(self._cluster, shard.place))
+            end = await self._cluster.patiently(lambda: self._end(session))
             await shard.reach(end)
             line = shard.line(session)
         return line
@@ -122,6 +122,13 @@ class Index:
             self._background.start(shard.follow())
         return shard
 
+    async def _end(self, session: SessionId) -> int:
+        shard = await self._shard(session)
+        end = await end_of(self._cluster, shard.place)
+        if end < shard.position:
+            raise Lost(f"{self._topic} ends at {end}, and was further: it is read anew")
+        return end
+
     async def _write(self, shard: Shard, *entries: Entry) -> int:
         """Store entries together and give the offset after them."""
         batch = Batch(shard.place, entries, gathers=True)
@@ -139,7 +146,7 @@ class Shard:
         self._cluster = cluster
         self._tail = tail
         self._removed = removed
-        self._position = 0
+        self.position = 0
         self._waiting: set[asyncio.Future[None]] = set()
 
     def line(self, session: SessionId) -> Line | None:
@@ -153,7 +160,7 @@ class Shard:
 
     async def reach(self, offset: int) -> None:
         """Wait until all before an offset was read. Raises `NoTopic`, `Unavailable`."""
-        while self._position < offset:
+        while self.position < offset:
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.add(waiting)
             try:
@@ -171,7 +178,7 @@ class Shard:
                 except OutOfRange:  # the partition was cut, or is another one: what it has is all there is
                     self.lines.clear()
                     self.marks.clear()
-                    self._position = await self._cluster.patiently(lambda: end_of(self._cluster, self.place, EARLIEST))
+                    self.position = await self._cluster.patiently(lambda: end_of(self._cluster, self.place, EARLIEST))
         except (NoTopic, PlayheadError) as failure:
             error = failure
         finally:
@@ -183,11 +190,11 @@ class Shard:
                     waiting.set_exception(error)
 
     async def _follow(self) -> None:
-        async with aclosing(follow(self._cluster, self._tail, {self.place: self._position})) as chunks:
+        async with aclosing(follow(self._cluster, self._tail, {self.place: self.position})) as chunks:
             async for chunk in chunks:
                 for record in chunk.records:
                     self._fold(record)
-                self._position = chunk.after
+                self.position = chunk.after
                 for waiting in self._waiting:
                     if not waiting.done():
                         waiting.set_result(None)
