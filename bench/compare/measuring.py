@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+import httpx2
+
 from bench.client import Report
 from bench.compare.crash import strike
 from bench.compare.peers import PEERS, PeerDeployment, command_of
@@ -32,7 +34,7 @@ TOOL_RUNS = 5
 CROWD = 200
 WARM_UP_SESSIONS = 20
 SETTLE_SECONDS = 0.5
-SLOW_SECONDS = 20.0
+SLOW_SECONDS = 30.0
 """A crowd that took longer than this is not measured again: it holds up all others."""
 
 
@@ -91,8 +93,12 @@ class Comparison:
 
     def crash(self, name: str) -> None:
         """Kill a system of its own in the middle of a run."""
-        with ExitStack() as stack:
-            outcome = strike(stack, self.deployment(name))
+        try:
+            with ExitStack() as stack:
+                outcome = strike(stack, self.deployment(name))
+        except (NotStarted, httpx2.HTTPError) as problem:
+            self.result.problems.append(f"{name}, crash: {problem}")
+            return
         add = self.result.add
         add(name, "crash_ended", 100.0 * outcome.ended)
         add(name, "crash_missing", outcome.missing)
