@@ -159,7 +159,7 @@ def compare(names: Sequence[str], parts: Sequence[str], rounds: int) -> Comparis
         with ExitStack() as stack:
             for name in names:
                 comparison.start(stack, name)
-            for number in range(rounds):
+            for number in range(rounds if set(parts) - {"crash"} else 0):
                 say(f"round {number + 1} of {rounds}")
                 comparison.round(number)
         for number in range(rounds if "crash" in parts else 0):
