@@ -13,7 +13,9 @@
 #   make rolling-restart   two gateways on a real Kafka restarted one after the other under VIEWERS (200) viewers
 #   make simulate SEEDS (2000) simulated deployments, each with faults of its own (ARGS='--seed 7 --trace' for one)
 #   make ablations   remove each safeguard in turn: how many simulations until one notices
-#   make bench    what it costs beside a plain agent loop (BENCH_ARGS='--quick', '--kafka start'; bench/README.md)
+#   make bench    every target of the design, measured against references of the same run: 20 minutes, and exit code 1
+#                 if one is missed (BENCH_ARGS='--kafka no', '--only stream,crowd', '--wire openai'; bench/README.md)
+#   make bench-quick   one round of it, in under 3 minutes
 #   make bench-tools   calls a second of 1, 2 and 4 tool workers on a real Kafka (BENCH_ARGS='--calls 2000')
 #   make bench-viewers   what 1,000 viewers and 1,000 sessions cost, and stalled ones (BENCH_ARGS='--quick')
 #   make compare   the same work on LangGraph's server, DBOS and Redis Streams (COMPARE_ARGS='--rounds 1')
@@ -29,7 +31,7 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # One stamp for each state of pyproject.toml and each interpreter: nothing is installed twice.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml Makefile | cksum | cut -d' ' -f1)
 
-.PHONY: demo test soak chaos once-storm kafka-chaos kill-storm power fuzz cuts rolling-restart simulate ablations bench bench-tools bench-viewers compare check format schemas clean
+.PHONY: demo test soak chaos once-storm kafka-chaos kill-storm power fuzz cuts rolling-restart simulate ablations bench bench-quick bench-tools bench-viewers compare check format schemas clean
 .DEFAULT_GOAL := test
 
 demo: $(STAMP)
@@ -87,6 +89,9 @@ ablations: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench.run $(BENCH_ARGS)
+
+bench-quick: $(STAMP)
+	$(BIN)/python -m bench.run --quick $(BENCH_ARGS)
 
 bench-tools: $(STAMP)
 	$(BIN)/python -m bench.tools $(BENCH_ARGS)

@@ -13,7 +13,7 @@ from playhead import Agent, tool
 
 from bench.scenarios import AGENTS
 
-__all__ = ["burst", "crash", "crowd", "few", "flood", "live", "stream", "tools"]
+__all__ = ["burst", "crash", "crowd", "few", "flood", "live", "spate", "stream", "tools"]
 
 WIRE = os.environ.get("BENCH_WIRE", "anthropic")
 
@@ -48,3 +48,4 @@ burst = agent("burst")
 crash = agent("crash")
 live = agent("live")
 few = agent("few")
+spate = agent("spate")

@@ -25,12 +25,13 @@ import uvloop
 
 from bench.scenarios import AGENTS, SAMPLES, Script, parse
 
-__all__ = ["Report", "Run", "Stream", "doubt", "main"]
+__all__ = ["Report", "Run", "Stream", "ask_provider", "doubt", "main", "one_run"]
 
 RUN_SECONDS_MAX = 120.0
 STAMP = re.compile(r"@([0-9]{19})")
-NOT_EVENTS = {"ready"}
-"""Frames that say something about the connection and nothing about the run: they are not its first event."""
+NOT_EVENTS = {"ready", None}
+"""Frames that say something about the connection and nothing about the run: they are not its first event. A gateway's
+own have no type in their JSON, only the name of the frame."""
 ENDS = {"run_completed", "run_failed", "run_cancelled"}
 
 
@@ -39,6 +40,8 @@ class Run:
     """What one client saw of one run, in nanoseconds of the monotonic clock."""
 
     token: str
+    session: str = ""
+    """As the connection said, where the system has sessions."""
     posted: int = 0
     first_event: int = 0
     first_delta: int = 0
@@ -124,9 +127,10 @@ class Stream(asyncio.Protocol):
             return  # a comment, a bare `retry`, or what follows the end
         event: dict[str, Any] = orjson.loads(data)
         kind = event.get("type")
-        if kind in NOT_EVENTS:
-            return
         run = self._run
+        if kind in NOT_EVENTS:
+            run.session = str(event.get("session", ""))
+            return
         run.first_event = run.first_event or self._now
         if kind == "text_delta":
             self._delta(event["text"])
@@ -271,9 +275,10 @@ def main(wire: type[Stream] = Stream) -> None:
     parser.add_argument("--ramp", type=float, default=0.0, help="seconds over which they begin")
     parser.add_argument("--repeat", type=int, default=1, help="batches, one after another")
     report = uvloop.run(measure(parser.parse_args(), wire))
-    # A report of more than a pipe holds was once cut off there: written to a pipe that did not block.
+    # Not by `print`: where output is unbuffered (PYTHONUNBUFFERED), what a pipe does not take at once is lost.
     os.set_blocking(sys.stdout.fileno(), True)
-    print(orjson.dumps(asdict(report)).decode(), flush=True)
+    with open(sys.stdout.fileno(), "wb", closefd=False) as out:
+        out.write(orjson.dumps(asdict(report)) + b"\n")
 
 
 if __name__ == "__main__":

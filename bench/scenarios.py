@@ -69,6 +69,7 @@ AGENTS = {
     "crash": "bench-f20-d300-r100",
     "live": "bench-f20-d30-r2",
     "few": "bench-f20-d12-r2",
+    "spate": "bench-f20-d5000-r0",
 }
 """The agents that every system under test serves, and their models."""
 
@@ -78,4 +79,4 @@ SAMPLES = {
     "held": "bench-f20-d10-r50-h20",
     "paced": "bench-f20-d100-r200",
 }
-"""Agents that only the harness's own tests use; *plain* serves them too."""
+"""Agents that only the harness's own tests use; *plain* and *memory* serve them too."""
