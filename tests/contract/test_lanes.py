@@ -117,7 +117,7 @@ async def extended(log: SessionLog, session: SessionId, head: Head, count: int) 
     return head, appended
 
 
-async def crowded(log: SessionLog, count: int = 3 * MARK_RECORDS) -> None:
+async def crowded(log: SessionLog, count: int = 5 * MARK_RECORDS) -> None:
     """Put so many records of another session into the lane."""
     other = await log.create()
     await extended(log, other, genesis(other), count)
@@ -237,14 +237,15 @@ async def test_two_processes_that_write_to_one_lane_are_told_the_truth_about_eac
 
 @pytest.mark.kafka
 async def test_an_append_of_the_only_writer_of_a_lane_reads_nothing(lanes: Deployment):
-    await lanes.store()
+    await crowded((await lanes.store()).log)
     async with lanes.counted() as (store, counts):
         sessions = [await store.log.create() for _ in range(5)]
         heads = {session: genesis(session) for session in sessions}
         for _ in range(10):
             for session in sessions:
                 heads[session], _ = await extended(store.log, session, heads[session], 2)
-        assert counts.fetches == 1  # the first one looks who else was there before it
+        assert counts.fetches == 1  # of the index
+        assert counts.fetched_bytes < 10_000
         assert [await store.log.end(session) for session in sessions] == list(heads.values())
 
 
@@ -278,13 +279,16 @@ class Long:
 async def far_apart(lanes: Deployment) -> Long:
     store = await lanes.store()
     session = await store.log.create()
-    head, records = await extended(store.log, session, genesis(session), 3)
-    packed = b""
+    stale, records = await extended(store.log, session, genesis(session), 3)
+    head, packed = stale, b""
     for number in range(2):
         await crowded(store.log)
         head, more = await extended(store.log, session, head, 3)
         records += more
         packed = await marked(lanes, session, number + 1)
+        late = chain(CODEC, session, stale, *said("late"))
+        with pytest.raises(Superseded):
+            await store.log.append(session, stale, late)
     return Long(session, records, packed)
 
 
@@ -310,6 +314,8 @@ async def test_what_lies_between_the_records_of_a_session_is_jumped_over(lanes: 
         assert (await store.log.end(long.session)).cursor == long.records[-1].cursor
         assert await read_all(store.log, long.session, long.records[-2].cursor) == long.records[-1:]
         assert counts.fetched_bytes < whole / 10
+        assert await read_all(store.log, long.session) == long.records
+        assert counts.fetched_bytes < whole / 2
 
 
 @pytest.mark.kafka
@@ -317,10 +323,13 @@ async def test_marks_that_are_missing_or_wrong_cost_time_and_nothing_else(lanes:
     long = await far_apart(lanes)
     helped = await read_in_every_way(lanes, long)
     right = marks_in(long.marks)
-    foreign = next(r.offset for r in await lanes.stored(lanes.topics.lanes) if r.key != long.session.encode())
+    stored = await lanes.stored(lanes.topics.lanes)
+    foreign = next(record.offset for record in stored if record.key != long.session.encode())
+    void = next(record.offset for record in reversed(stored) if record.key == long.session.encode())
     wrong: Sequence[Sequence[Mark]] = (
         [replace(mark, offset=mark.offset + 1) for mark in right],
         [replace(mark, offset=foreign) for mark in right],
+        [replace(mark, offset=void) for mark in right],
         [replace(mark, offset=10**12) for mark in right],
         [replace(mark, seq=mark.seq + 1) for mark in right],
         [replace(mark, seq=1) for mark in right],
@@ -351,6 +360,7 @@ def test_marks_stay_few_and_the_newer_half_stays_dense(count: int):
     assert len(seqs) == min(count, len(seqs)) <= MARKS_MAX
     assert seqs == sorted(set(seqs))
     assert seqs[-min(count, MARKS_MAX // 4) :] == list(range(count + 1))[-min(count, MARKS_MAX // 4) :]
+    assert seqs[0] == 1
     assert last_marked(packed) == count * MARK_RECORDS
 
 
@@ -473,17 +483,18 @@ async def test_what_retention_took_is_said_to_be_gone(lanes: Deployment):
 
 
 @pytest.mark.kafka
-async def test_topics_that_were_made_anew_are_read_anew(lanes: Deployment):
+async def test_an_index_that_is_gone_ends_followers_and_one_made_anew_is_read_anew(lanes: Deployment):
     store = await lanes.store()
     session, *_ = [await store.log.create() for _ in range(3)]
     head, _ = await extended(store.log, session, genesis(session), 4)
-    assert await store.log.end(session) == head
     admin: Any = AIOKafkaAdminClient(bootstrap_servers=lanes.bootstrap)  # Any: half annotated
-    await admin.start()
-    await admin.delete_topics([lanes.topics.lanes, lanes.topics.lanes_index])
-    await admin.close()
-    with pytest.raises((Misconfigured, UnknownSession)):
-        await store.log.end(session)
+    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(store.log.read(session, follow=True)) as pages:
+        assert (await anext(pages)).head == head
+        await admin.start()
+        await admin.delete_topics([lanes.topics.lanes_index])
+        await admin.close()
+        with pytest.raises(Misconfigured):
+            await anext(pages)
     await lanes.store()
     async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(UnknownSession):

@@ -12,9 +12,13 @@ from functools import partial
 from playhead.adapters.kafka.connection import Cluster, Lost
 from playhead.adapters.kafka.sink import Chunk, Sink
 from playhead.adapters.kafka.tail import Tail
-from playhead.adapters.kafka.wire import OUT_OF_RANGE, Place, fetch_once, unpack
+from playhead.adapters.kafka.wire import FETCH_BYTES_MAX, OUT_OF_RANGE, Place, fetch_once, unpack
 
 __all__ = ["OutOfRange", "Wanted", "catch_up", "fetch", "follow"]
+
+
+SHARED_FETCH_BYTES = 262_144
+"""About how much a fetch brings of a partition that is read for one key: the most of it is likely to be others'."""
 
 
 class OutOfRange(Exception):
@@ -41,7 +45,7 @@ async def fetch(cluster: Cluster, place: Place, position: int, key: bytes | None
     """
 
     async def once() -> tuple[Chunk, int]:
-        part = await fetch_once(cluster, place, position)
+        part = await fetch_once(cluster, place, position, FETCH_BYTES_MAX if key is None else SHARED_FETCH_BYTES)
         if part.code == OUT_OF_RANGE:
             raise OutOfRange(place, position)
         records, after = unpack(part.data, position, key)

@@ -20,7 +20,7 @@ from playhead.adapters.kafka.index import Index, Line
 from playhead.adapters.kafka.ledger import Ledger
 from playhead.adapters.kafka.marks import MARK_RECORDS, Mark, last_marked, marks_in, with_mark
 from playhead.adapters.kafka.sink import Sink
-from playhead.adapters.kafka.spot import Spot, look
+from playhead.adapters.kafka.spot import Spot, marked
 from playhead.adapters.kafka.tail import Tail
 from playhead.adapters.kafka.wire import end_of, partition_of
 from playhead.adapters.kafka.writer import Writer
@@ -84,14 +84,12 @@ class Lanes:
 
     async def near(self, spot: Spot, seq: int) -> Head | None:
         """Give the head at the last mark at or before a seq, if the event is there."""
-        marks = [mark for mark in marks_in(spot.marks) if mark.seq <= seq and mark.offset >= spot.first]
+        marks = [mark for mark in marks_in(spot.marks) if mark.seq <= seq]
         if not marks:
             return None
         mark = max(marks, key=lambda mark: mark.seq)
-        record = await look(self._cluster, spot, mark.offset)
-        if record is None or Mark.of(record.seq, mark.offset, record.hash) != mark:
-            return None
-        return Head(record.seq, record.hash, mark.offset + 1)
+        record = await marked(self._cluster, spot, mark)
+        return None if record is None else Head(record.seq, record.hash, mark.offset + 1)
 
     async def undisturbed(self, spot: Spot, head: Head, offset: int, count: int) -> bool:
         """Tell by the lane's ledger whether the session has no record from its head on to its batch."""

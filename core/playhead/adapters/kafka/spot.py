@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 
 from playhead.accept import Head, Record, accept, advance, genesis
 from playhead.adapters.kafka.connection import Cluster
 from playhead.adapters.kafka.follow import OutOfRange, fetch
-from playhead.adapters.kafka.marks import marks_in
+from playhead.adapters.kafka.marks import Mark, marks_in
 from playhead.adapters.kafka.wire import EARLIEST, Place, Stored, end_of, fetch_once, unpack
 from playhead.codec import record_of
 from playhead.errors import Undecodable
 from playhead.ids import SessionId
 
-__all__ = ["LOOK_BYTES", "Spot", "Step", "first_left", "follow_chain", "look", "readable", "scan", "seek"]
+__all__ = ["LOOK_BYTES", "Spot", "Step", "first_left", "follow_chain", "look", "marked", "readable", "scan", "seek"]
 
 LOOK_BYTES = 65_536
 """About how much is fetched to look at one record; its batch comes whole."""
@@ -92,16 +93,28 @@ async def look(cluster: Cluster, spot: Spot, offset: int) -> Record | None:
     return readable(records[0]) if records and records[0].offset == offset else None
 
 
+async def marked(cluster: Cluster, spot: Spot, mark: Mark) -> Record | None:
+    """Give the record that a mark names, None if it is not there. Raises `NoTopic`, `Lost`.
+
+    A hash names one record, and only records that were accepted are marked: so it is in the log. What is not checked is
+    whether whoever wrote the mark knew that.
+    """
+    record = await look(cluster, spot, mark.offset) if mark.offset >= spot.first else None
+    return record if record is not None and Mark.of(record.seq, mark.offset, record.hash) == mark else None
+
+
 async def scan(cluster: Cluster, spot: Spot, head: Head) -> AsyncGenerator[Step, None]:
     """Follow a session from a head to the end as it was when the last step was read; at least one step.
 
     Raises `OutOfRange`, `NoTopic`, `Unavailable`.
     """
-    marked = {mark.seq: mark.offset for mark in marks_in(spot.marks)}
+    marks = {mark.seq: mark for mark in marks_in(spot.marks)}
     while True:
-        offset = marked.pop(head.seq + 1, 0)
-        if offset >= head.position + JUMP_RECORDS_MIN and await _leads_to(cluster, spot, head, offset):
-            head = replace(head, position=offset)
+        mark = marks.pop(head.seq + 1, None)
+        if mark is not None and mark.offset >= head.position + JUMP_RECORDS_MIN:
+            record = await cluster.patiently(partial(marked, cluster, spot, mark))
+            if record is not None and accept(head, record):
+                head = replace(head, position=mark.offset)
         try:
             chunk, end = await fetch(cluster, spot.place, head.position, spot.key)
         except OutOfRange as error:
@@ -122,12 +135,6 @@ async def seek(cluster: Cluster, spot: Spot, head: Head, seq: int) -> Head:
             if head.seq >= seq:
                 return step.at(seq)
     return head
-
-
-async def _leads_to(cluster: Cluster, spot: Spot, head: Head, offset: int) -> bool:
-    """Tell whether the next event after a head is at an offset, as a mark says."""
-    record = await cluster.patiently(lambda: look(cluster, spot, offset))
-    return record is not None and accept(head, record)
 
 
 async def first_left(cluster: Cluster, spot: Spot) -> tuple[int, Record] | None:

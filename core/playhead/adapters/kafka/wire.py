@@ -24,6 +24,7 @@ from playhead.adapters.kafka.connection import UNKNOWN_TOPIC, Cluster, Lost, NoT
 
 __all__ = [
     "BATCH_BYTES_MAX",
+    "FETCH_BYTES_MAX",
     "Entry",
     "Fetch",
     "Part",
