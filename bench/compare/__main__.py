@@ -38,7 +38,7 @@ def lines(stored: Mapping[str, Any]) -> list[str]:
     said += [f"{name}: {versions}" for name, versions in stored["versions"].items()]
     said += ["", *(f"{name}$ {command}" for name, commands in stored["commands"].items() for command in commands)]
     said += ["", render({name: result["figures"][name] for name in order}), ""]
-    said.append(f"median of {stored['rounds']} rounds (least–greatest), × is to plain, in the row of bursts to memory")
+    said.append("median of the rounds (least–greatest); × is to plain, in the row of bursts to memory")
     said += result["notes"]
     said += [f"{name} could not be run here: {reason}" for name, reason in stored["skipped"].items()]
     return said + [f"PROBLEM: {problem}" for problem in result["problems"]]
