@@ -52,6 +52,7 @@ __all__ = [
     "pool_topics",
     "pools_of",
     "probes_service",
+    "warm_up",
     "warm_up_service",
     "withdraw",
     "worker_services",
@@ -113,21 +114,26 @@ def pools_of(tools: Iterable[Tool[..., object]]) -> frozenset[str]:
     return frozenset(tool.pool for tool in tools)
 
 
+async def warm_up(models: Models) -> None:
+    """Load the model SDKs, which takes seconds. One that cannot be used says so again when it is asked."""
+    if models.warm_ups:
+        gc.disable()  # what is made while a module loads is no garbage
+    for one in models.warm_ups:
+        try:
+            await one()
+        except PlayheadError as error:
+            _log.warning("a model cannot be used", reason=str(error))
+
+
 def warm_up_service(models: Models, services: Mapping[str, Running]) -> Running:
-    """Load the model SDKs, which takes seconds, once these services serve: not on the way to ready."""
+    """Warm the models up once these services serve: not on the way to ready."""
     ready = asyncio.Event()
     ready.set()
 
     async def run(stop: asyncio.Event) -> None:
         for service in services.values():
             await service.ready.wait()
-        if models.warm_ups:
-            gc.disable()  # what is made while a module loads is no garbage
-        for warm_up in models.warm_ups:
-            try:
-                await warm_up()
-            except PlayheadError as error:
-                _log.warning("a model cannot be used", reason=str(error))
+        await warm_up(models)
         begin_collecting()
         await stop.wait()
 

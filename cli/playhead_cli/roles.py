@@ -59,7 +59,9 @@ async def orchestrator(reference: str, settings: Settings, *, wait_seconds: floa
         topics = (*settings.topics.fixed, *compose.pool_topics(settings.topics, pools))
         await deployment.ports("owner").queue.prepare(*topics)
         services = {"orchestrator": compose.orchestrator_service(deployment, app.agents, models, key)}
-        services["models"] = compose.warm_up_service(models, dict(services))
+        # Before it takes part, unlike `dev`: what it is given may be another's sessions in the middle of a sentence,
+        # and those would wait for the SDKs as long as importing them takes.
+        await compose.warm_up(models)
         what = f"orchestrator   agents {'  '.join(agent.name for agent in app.agents)}"
         return await _run(deployment, services, what, began)
 

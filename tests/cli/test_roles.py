@@ -112,6 +112,21 @@ async def test_a_deployment_of_roles_answers_and_outlives_its_orchestrator(tmp_p
             assert await child.stop() == 0
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="what a process has loaded is read from /proc")
+async def test_an_orchestrator_has_loaded_its_models_sdk_before_it_takes_part(tmp_path: Path, kafka_bootstrap: str):
+    """Else whoever speaks when a deploy gives it another's sessions falls silent for as long as that takes."""
+    async with asyncio.timeout(SECONDS_MAX), AsyncExitStack() as stack:
+        there = Deployment(tmp_path, kafka_bootstrap, stack)
+        there.variables |= {"ANTHROPIC_API_KEY": "a key of this test"}
+        there.app.write_text('from playhead import Agent\nagent = Agent("support", model="anthropic:some")\n')
+        orchestrator = await there.start("orchestrator", str(there.app))
+        assert "/jiter" in loaded_by(orchestrator)  # the SDK's own part that is compiled
+
+
+def loaded_by(child: Child) -> str:
+    return Path(f"/proc/{child.pid}/maps").read_text()
+
+
 async def test_a_metrics_port_that_is_taken_is_said_with_what_to_do(tmp_path: Path, kafka_bootstrap: str):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         async with asyncio.timeout(SECONDS_MAX), AsyncExitStack() as stack:
