@@ -16,6 +16,7 @@
 #   make bench    every target of the design, measured against references of the same run: 20 minutes, and exit code 1
 #                 if one is missed (BENCH_ARGS='--kafka no', '--only stream,crowd', '--wire openai'; bench/README.md)
 #   make bench-quick   one round of it, in under 3 minutes
+#   make flame    where the time of a streaming process goes: a flame graph by py-spy (BENCH_ARGS='--system plain')
 #   make bench-tools   calls a second of 1, 2 and 4 tool workers on a real Kafka (BENCH_ARGS='--calls 2000')
 #   make bench-viewers   what 1,000 viewers and 1,000 sessions cost, and stalled ones (BENCH_ARGS='--quick')
 #   make compare   the same work on LangGraph's server, DBOS and Redis Streams (COMPARE_ARGS='--rounds 1')
@@ -31,7 +32,7 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # One stamp for each state of pyproject.toml and each interpreter: nothing is installed twice.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml Makefile | cksum | cut -d' ' -f1)
 
-.PHONY: demo test soak chaos once-storm kafka-chaos kill-storm power fuzz cuts rolling-restart simulate ablations bench bench-quick bench-tools bench-viewers compare check format schemas clean
+.PHONY: demo test soak chaos once-storm kafka-chaos kill-storm power fuzz cuts rolling-restart simulate ablations bench bench-quick flame bench-tools bench-viewers compare check format schemas clean
 .DEFAULT_GOAL := test
 
 demo: $(STAMP)
@@ -92,6 +93,10 @@ bench: $(STAMP)
 
 bench-quick: $(STAMP)
 	$(BIN)/python -m bench.run --quick $(BENCH_ARGS)
+
+flame: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check py-spy
+	$(BIN)/python -m bench.flame $(BENCH_ARGS)
 
 bench-tools: $(STAMP)
 	$(BIN)/python -m bench.tools $(BENCH_ARGS)

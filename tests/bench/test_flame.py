@@ -11,7 +11,7 @@ send (aiohttp/client.py:5) 2
 
 
 def test_a_function_has_the_share_of_the_samples_that_it_was_in_whatever_it_called_and_wherever_it_was():
-    found = dict((name, share) for share, name in shares(FOLDED))
+    found = {name: share for share, name in shares(FOLDED)}
     assert found["append (playhead/log.py)"] == 0.8
     assert found["seal (playhead/codec.py)"] == 0.2
     assert not any("aiohttp" in name for name in found)
