@@ -154,8 +154,7 @@ def measure(stage: Stage, names: Sequence[str]) -> None:
     """Kill, round after round."""
     with stage.broker() as broker:
         for number in range(stage.plan.rounds):
-            chosen = [name for name in names if name == "embedded" or number < stage.plan.slow_rounds]
-            for name in in_turn(number, chosen):
+            for name in in_turn(number, names):
                 say(f"crash: round {number + 1} of {stage.plan.rounds}, {name}")
                 _note(stage, name, _crash(stage, name, broker))
 

@@ -34,9 +34,9 @@ LIVE_SECONDS_MIN = 3.0
 
 def measure(stage: Stage, names: Sequence[str]) -> None:
     """Measure few and many, round after round."""
-    for number in range(stage.plan.slow_rounds):
+    for number in range(stage.plan.rounds):
         for name in in_turn(number, names):
-            say(f"live sessions: round {number + 1} of {stage.plan.slow_rounds}, {name}")
+            say(f"live sessions: round {number + 1} of {stage.plan.rounds}, {name}")
             _round(stage, name)
 
 

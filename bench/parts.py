@@ -52,10 +52,10 @@ def _viewers(stage: Stage, names: Sequence[str]) -> None:
 def _pool(stage: Stage, names: Sequence[str]) -> None:
     with stage.broker() as broker:
         assert broker is not None, "only systems with a broker have pools of workers"
-        for number in range(stage.plan.slow_rounds):
+        for number in range(stage.plan.rounds):
             for row in in_turn(number, list(POOLS)):
                 workers = POOLS[row]
-                say(f"pool: round {number + 1} of {stage.plan.slow_rounds}, {workers} at work")
+                say(f"pool: round {number + 1} of {stage.plan.rounds}, {workers} at work")
                 calls = stage.plan.pool_calls * workers
                 figures = uvloop.run(tools.measure(broker.address, workers, calls, idle_calls=0))
                 for name in names:

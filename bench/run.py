@@ -11,30 +11,27 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import orjson
 
 from bench.machine import Others, machine
 from bench.parts import PARTS, measure
+from bench.report import exit_code, lines, ordered
 from bench.rows import ROWS
 from bench.stage import Plan, Result, Stage, say
 from bench.systems import ROOT, NotStarted, has_lanes, start_provider, system_names
-from bench.table import Verdict, render, verdicts
+from bench.table import verdicts
 
 __all__ = ["main"]
 
 RESULTS = ROOT / "bench" / "results"
-PROBLEMS_SHOWN_MAX = 10
 
 FULL = Plan(
     rounds=5,
-    slow_rounds=5,
     tool_runs=20,
     raw_records=100,
     warm_up_sessions=50,
@@ -44,7 +41,6 @@ FULL = Plan(
 )
 QUICK = Plan(
     rounds=1,
-    slow_rounds=1,
     tool_runs=5,
     raw_records=50,
     warm_up_sessions=20,
@@ -68,8 +64,7 @@ def run(plan: Plan, names: Sequence[str], kafka: str | None, wire: str) -> Resul
         measure(stage)
         result = stage.result
     result.notes.append(others.say())
-    order = [name for name in (*system_names(), "raw kafka", "raw sqlite") if name in result.figures]
-    result.figures = {name: result.figures[name] for name in order}
+    result.figures = ordered(result.figures)
     return result
 
 
@@ -110,7 +105,7 @@ def main() -> int:
     chosen = frozenset(arguments.parts)
     plan = replace(plan, parts=chosen if arguments.only else chosen & plan.parts)
     if arguments.rounds:
-        plan = replace(plan, rounds=arguments.rounds, slow_rounds=arguments.rounds)
+        plan = replace(plan, rounds=arguments.rounds)
     where = machine()
     began = time.monotonic()
     try:
@@ -118,56 +113,25 @@ def main() -> int:
     except NotStarted as error:
         say(str(error))
         return 1
-    judged = verdicts(ROWS, result.figures)
     described = asdict(plan) | {"parts": sorted(plan.parts), "wire": arguments.wire}
     described |= {"seconds": round(time.monotonic() - began, 1)}
-    stored = {
-        "machine": where,
-        "plan": described,
-        **asdict(result),
-        "verdicts": [{**asdict(each), "reached": each.reached} for each in judged],
-    }
+    judged = [{**asdict(each), "reached": each.reached} for each in verdicts(ROWS, result.figures)]
+    stored = {"machine": where, "plan": described, **asdict(result), "verdicts": judged}
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{where['at'].replace(':', '')}.json"
     path.write_bytes(orjson.dumps(stored, option=orjson.OPT_INDENT_2))
     if arguments.json:
         print(path.read_text())
     else:
-        print("\n".join(_lines(result, judged, where, described)))
-        print(f"stored in {path.relative_to(ROOT)}")
-    missed = [each for each in judged if not each.reached]
-    return 1 if result.problems or (missed and not arguments.lenient) else 0
+        print(", ".join(f"{name} {value}" for name, value in where.items()), "", *lines(result), sep="\n")
+        print(
+            f"medians of {plan.rounds} rounds (least–greatest), {described['seconds']} s in all, stored in {path.name}"
+        )
+    return exit_code(result, lenient=arguments.lenient)
 
 
 def _end(_number: int, _frame: object) -> None:
     sys.exit(1)
-
-
-def _lines(result: Result, judged: Sequence[Verdict], where: Mapping[str, Any], plan: Mapping[str, Any]) -> list[str]:
-    lines = [", ".join(f"{name} {value}" for name, value in where.items()), ""]
-    lines += [render(ROWS, result.figures), ""]
-    missed = [each for each in judged if not each.reached]
-    lines.append(f"{len(judged) - len(missed)} of {len(judged)} targets reached")
-    lines += [f"  {each.row}, {each.system}: {each} ({each.target})" for each in missed]
-    rounds = str(plan["rounds"])
-    if plan["slow_rounds"] != plan["rounds"]:
-        rounds += f" (live sessions, pools, kills on Kafka: {plan['slow_rounds']})"
-    lines.append(f"median of {rounds} rounds (least–greatest), {plan['seconds']} s in all")
-    lines += ["", *_footprint(result), "", *result.notes]
-    shown = result.problems[:PROBLEMS_SHOWN_MAX]
-    lines += [f"PROBLEM: {problem}" for problem in shown]
-    if len(result.problems) > len(shown):
-        lines.append(f"PROBLEM: and {len(result.problems) - len(shown)} more")
-    return lines
-
-
-def _footprint(result: Result) -> list[str]:
-    lines: list[str] = []
-    for system, processes in result.footprint.items():
-        for process, took in processes.items():
-            said = ", ".join(f"{what} {median(rounds):.4g}" for what, rounds in took.items())
-            lines.append(f"{system}: {process}: {said}")
-    return lines
 
 
 if __name__ == "__main__":

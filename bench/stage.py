@@ -30,8 +30,6 @@ class Plan:
     """How much is measured."""
 
     rounds: int
-    slow_rounds: int
-    """Rounds of what takes long and hardly varies: `live`, `pool`, and `crash` on Kafka."""
     tool_runs: int
     raw_records: int
     warm_up_sessions: int

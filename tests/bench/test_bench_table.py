@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from bench.report import exit_code, joined, lines
 from bench.rows import ROWS
+from bench.stage import Result
 from bench.systems import system_names
 from bench.table import ITSELF, Figures, Row, Target, quantile, render, verdicts
 
@@ -73,3 +75,33 @@ def test_every_target_is_of_a_system_and_a_row_that_there_is() -> None:
 def test_a_quantile_is_a_value_that_was_measured() -> None:
     values = [float(value) for value in range(1, 101)]
     assert [quantile(values, share) for share in (0.0, 0.5, 0.99, 1.0)] == [1.0, 50.0, 99.0, 100.0]
+
+
+def test_results_of_several_runs_make_one_table_with_all_their_rounds() -> None:
+    def stored(part: str, figures: Figures, problems: list[str]) -> dict[str, object]:
+        took = {"embedded": {"dev": {"rss_mib": [1.0]}}}
+        plan = {"parts": [part]}
+        return {"plan": plan, "figures": figures, "footprint": took, "problems": problems, "notes": ["quiet"]}
+
+    first = stored("live", {"embedded": {"live_10": [1.0], "live_1000": [1.2]}}, [])
+    second = stored("live", {"embedded": {"live_10": [1.0], "live_1000": [9.0]}}, ["one run was not whole"])
+    third = stored("stream", {"embedded": {"delta_p50": [1.0]}, "plain": {"delta_p50": [1.0]}}, [])
+    whole = joined([first, second, third])
+    assert list(whole.figures) == ["plain", "embedded"]
+    assert whole.figures["embedded"]["live_1000"] == [1.2, 9.0]
+    assert whole.footprint == {"embedded": {"dev": {"rss_mib": [1.0] * 3}}}
+    assert whole.notes == ["live: quiet", "live: quiet", "stream: quiet"]
+    said = "\n".join(lines(whole))
+    assert "1 of 2 targets reached" in said
+    assert "PROBLEM: one run was not whole" in said
+
+
+@pytest.mark.parametrize(
+    ("p50", "problems", "lenient", "code"),
+    [(1.0, [], False, 0), (9.0, [], False, 1), (9.0, [], True, 0), (1.0, ["not whole"], True, 1)],
+)
+def test_a_missed_target_or_a_run_that_was_not_whole_is_exit_code_1(
+    p50: float, problems: list[str], lenient: bool, code: int
+) -> None:
+    result = Result({"embedded": {"delta_p50": [p50]}, "plain": {"delta_p50": [1.0]}}, problems=problems)
+    assert exit_code(result, lenient=lenient) == code
