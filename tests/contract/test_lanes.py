@@ -447,7 +447,7 @@ async def test_once_a_deletion_has_returned_nobody_can_read_the_session_though_i
     for number in range(10):
         session = named_session(f"{lanes.topics.prefix} gone {number}")
         await one.log.create(session)
-        head, _ = await extended(one.log, session, genesis(session), 2)
+        head, records = await extended(one.log, session, genesis(session), 2)
         assert await two.log.end(session) == head
         await one.log.delete(session)
         with pytest.raises(UnknownSession):
@@ -456,10 +456,13 @@ async def test_once_a_deletion_has_returned_nobody_can_read_the_session_though_i
             await read_all(two.log, session)
         with pytest.raises(UnknownSession):
             await extended(two.log, session, head, 1)
-        # one of its name has none of its records
+        # one of its name has none of its records, whatever a zombie marks
         await two.log.create(session)
+        mark = Mark.of(1, 3 * number, records[0].hash)
+        await lanes.write(lanes.topics.lanes_index, (session.encode() + b"#", with_mark(b"", mark)))
         assert await read_all(one.log, session) == []
-        await extended(one.log, session, genesis(session), 1)
+        head, _ = await extended(one.log, session, genesis(session), 1)
+        assert await two.log.end(session) == head
     assert len(await lanes.stored(lanes.topics.lanes)) == 30
 
 
