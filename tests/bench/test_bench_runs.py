@@ -97,8 +97,8 @@ def test_only_deltas_count_as_live_that_were_written_while_all_runs_were(measure
     report = measure("paced", 4, 1, ramp=0.4)
     assert report.runs == 4
     # The last of four begins after 0.3 s; the first ends 0.495 s after its first delta.
-    assert report.live_seconds == pytest.approx(0.195, abs=0.06)
-    assert len(report.live_ms) == pytest.approx(4 * 200 * report.live_seconds, abs=10)
+    assert report.live_seconds == pytest.approx(0.195, abs=0.12)
+    assert len(report.live_ms) == pytest.approx(4 * 200 * report.live_seconds, abs=20)
 
 
 def test_runs_of_which_one_ends_before_another_begins_were_never_all_live() -> None:

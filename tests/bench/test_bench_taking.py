@@ -68,7 +68,7 @@ async def test_a_model_that_writes_at_a_known_pace_is_a_flood_of_that_pace(tmp_p
     with start_provider(tmp_path) as provider, start_system("memory", provider, tmp_path, None) as memory:
         said = await ask("--port", str(memory.port), "--agent", "paced")
     assert (said["problem"], said["deltas"]) == ("", script.deltas)
-    assert said["deltas"] / said["flood_seconds"] == pytest.approx(script.rate, rel=0.15)
+    assert said["deltas"] / said["flood_seconds"] == pytest.approx(script.rate, rel=0.3)
 
 
 async def test_a_delay_before_the_end_of_a_replay_is_part_of_its_time_when_cold_and_not_when_warm() -> None:
@@ -89,7 +89,7 @@ async def test_a_delay_before_the_end_of_a_replay_is_part_of_its_time_when_cold_
         port = str(server.sockets[0].getsockname()[1])
         said = await ask("--port", port, "--session", "ses_a", "--last", "500", "--again", "3")
     assert said["problems"] == []
-    assert said["cold_seconds"] == pytest.approx(HOLD_SECONDS, abs=0.1)
+    assert HOLD_SECONDS <= said["cold_seconds"] < 2 * HOLD_SECONDS
     assert said["warm_seconds"] < HOLD_SECONDS / 2
     assert asked == 4
 
