@@ -20,7 +20,7 @@ import orjson
 from bench.client import Report
 from bench.systems import ROOT, Deployment, NotStarted, System, start_deployment
 
-__all__ = ["Broker", "Plan", "Result", "Stage", "ask", "in_turn", "say"]
+__all__ = ["Broker", "Plan", "Result", "Stage", "ask", "in_turn", "say", "start_broker"]
 
 PROGRAM_SECONDS_MAX = 150.0
 
@@ -105,7 +105,7 @@ class Stage:
             yield Broker(self.kafka)
         else:
             with ExitStack() as stack:
-                yield _start_broker(stack)
+                yield start_broker(stack)
 
     def client(self, system: System, agent: str, sessions: int, repeat: int = 1, ramp: float = 0.0) -> Report:
         """Make runs with the client program; what was wrong with them is among the problems."""
@@ -142,7 +142,8 @@ def say(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
-def _start_broker(stack: ExitStack) -> Broker:
+def start_broker(stack: ExitStack) -> Broker:
+    """Start a broker; the stack ends it. Raises `NotStarted`."""
     say("starting a broker")
     broker = subprocess.Popen(
         [sys.executable, "-m", "tests.support.broker"], cwd=ROOT, stdout=subprocess.PIPE, text=True
