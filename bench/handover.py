@@ -41,7 +41,7 @@ RATE = 3.0
 """Stories a second: as each takes ten seconds, thirty are told at any moment."""
 CALM_SECONDS = 11.0
 """Until the first stories end, so that as many are told as there will be."""
-SETTLE_SECONDS = 4.0
+SETTLE_SECONDS = 3.0
 """What belongs to a change after its last process is ready or gone."""
 STORY_SECONDS_MAX = 60.0
 WORK_SECONDS = 1.0

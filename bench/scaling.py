@@ -254,7 +254,7 @@ def run(arguments: argparse.Namespace) -> tuple[dict[Shape, Measured], list[hand
     """Measure what was chosen. Raises `NotStarted`."""
     shapes = _shapes(arguments)
     measured = {shape: Measured() for shape in shapes}
-    amount = Amount(steady_seconds=5.0, at_once=100, shares=(2,)) if arguments.quick else Amount()
+    amount = Amount(steady_seconds=4.0, at_once=100, shares=(2,)) if arguments.quick else Amount()
     changes: list[handover.Change] = []
     problems: list[str] = []
     with ExitStack() as stack:
@@ -306,7 +306,7 @@ def main() -> int:
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"scaling-{where['at'].replace(':', '')}.json"
-    path.write_bytes(orjson.dumps(stored, option=orjson.OPT_INDENT_2))
+    path.write_bytes(orjson.dumps(stored, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
     print(f"stored in {path.relative_to(ROOT)}")
     return 1 if problems or beyond else 0
 

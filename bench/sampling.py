@@ -1,0 +1,113 @@
+"""What a running deployment holds, taken from outside: its processes, what they say of themselves, and its broker.
+
+It refuses to know what load they are under.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import urllib.request
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+
+from bench.footprint import MIB, bytes_of_folder
+
+__all__ = ["BrokerState", "Processes", "database_mib", "open_broker"]
+
+ANSWER_SECONDS_MAX = 5.0
+GAUGES = ("sessions_owned", "stream_clients", "tool_calls_running")
+GAUGE = re.compile(rf"^playhead_({'|'.join(GAUGES)})(?:\{{[^}}]*\}})? ([0-9.e+]+)$", re.MULTILINE)
+
+
+class Processes:
+    """Processes by name, each with its children (a broker is a script that starts a server)."""
+
+    def __init__(self, pids: Mapping[str, int], metrics: Mapping[str, int]) -> None:
+        self._roots = {name: psutil.Process(pid) for name, pid in pids.items()}
+        self._metrics = metrics
+        self._used: dict[str, tuple[float, float]] = {}
+
+    async def sample(self) -> dict[str, float]:
+        """Take memory, files, threads, CPU since the last time, and the gauges of those that have metrics."""
+        found: dict[str, float] = {}
+        for name, root in self._roots.items():
+            family = [root, *root.children(recursive=True)]
+            found[f"{name}.rss_mib"] = sum(member.memory_info().rss for member in family) / MIB
+            found[f"{name}.fds"] = sum(member.num_fds() for member in family)
+            found[f"{name}.threads"] = sum(member.num_threads() for member in family)
+            times = [member.cpu_times() for member in family]
+            used, now = sum(each.user + each.system for each in times), time.monotonic()
+            if name in self._used:
+                before, at = self._used[name]
+                found[f"{name}.cores"] = (used - before) / (now - at)
+            self._used[name] = used, now
+        for name, port in self._metrics.items():
+            text = await asyncio.to_thread(_asked, f"http://127.0.0.1:{port}/metrics")
+            for gauge, value in GAUGE.findall(text):
+                key = f"{name}.{gauge}"
+                found[key] = found.get(key, 0.0) + float(value)
+        return found
+
+
+def _asked(url: str) -> str:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=ANSWER_SECONDS_MAX) as answer:
+        return answer.read().decode()
+
+
+def database_mib(folder: Path) -> float:
+    """Give the size of an embedded log with its companions."""
+    return bytes_of_folder(folder) / MIB
+
+
+class BrokerState:
+    """What a broker holds of one deployment: topics, partitions, and what its groups have not yet done with."""
+
+    def __init__(self, admin: AIOKafkaAdminClient, consumer: AIOKafkaConsumer, prefix: str) -> None:
+        self._admin = admin
+        self._consumer: Any = consumer  # Any: aiokafka's methods are half annotated
+        self._prefix = prefix
+
+    async def sample(self) -> dict[str, float]:
+        """Count topics and partitions, and add the lags of all groups up."""
+        names = [name for name in await self._admin.list_topics() if name.startswith(self._prefix)]
+        described: Sequence[dict[str, Any]] = await self._admin.describe_topics(names) if names else []
+        return {
+            "topics": float(len(names)),
+            "partitions": float(sum(len(each["partitions"]) for each in described)),
+            "lag": float(await self._lag()),
+        }
+
+    async def _lag(self) -> int:
+        groups = [str(found[0]) for found in await self._admin.list_consumer_groups()]
+        behind = 0
+        for group in groups:
+            if group.startswith(self._prefix):
+                done = await self._admin.list_consumer_group_offsets(group)
+                ends = await self._consumer.end_offsets(list(done))
+                behind += sum(max(0, ends[place] - max(0, offset.offset)) for place, offset in done.items())
+        return behind
+
+
+@asynccontextmanager
+async def open_broker(address: str, prefix: str) -> AsyncGenerator[BrokerState, None]:
+    """Look at the topics and groups of a deployment."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=address)
+    consumer = AIOKafkaConsumer(bootstrap_servers=address, enable_auto_commit=False)
+    await admin.start()
+    try:
+        await consumer.start()
+        try:
+            yield BrokerState(admin, consumer, prefix)
+        finally:
+            await consumer.stop()
+    finally:
+        await admin.close()
