@@ -7,7 +7,6 @@ import sys
 from collections.abc import Generator
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import median
 from typing import Any, Protocol
 
 import orjson
@@ -18,8 +17,10 @@ from bench.scenarios import AGENTS, SAMPLES, parse
 from bench.systems import ROOT, System, start_provider, start_system
 
 MEASURE_SECONDS_MAX = 20.0
+TRIES_MAX = 6
 TOLERANCE_MS = 8.0
-"""Wide enough for a busy machine of two cores, far from the delays that are looked for."""
+"""Wide enough for a busy machine of two cores, far from the delays that are looked for. Of several figures the least
+counts: a busy machine only adds."""
 
 
 class Measure(Protocol):
@@ -65,24 +66,29 @@ def test_a_delay_put_into_the_way_of_each_delta_is_reported_as_added_latency(mea
     without, held = measure("short", 1, 3), measure("held", 1, 3)
     assert not without.problems
     assert not held.problems
-    added = median(held.delta_ms) - median(without.delta_ms)
+    added = min(held.delta_ms) - min(without.delta_ms)
     assert added == pytest.approx(20, abs=TOLERANCE_MS)
 
 
 def test_the_time_that_the_model_takes_for_its_first_delta_is_not_the_systems(measure: Measure) -> None:
     soon, late = measure("short", 1, 3), measure("late", 1, 3)
-    waited = median(late.first_event_ms) - median(soon.first_event_ms)
+    waited = min(late.first_event_ms) - min(soon.first_event_ms)
     assert waited == pytest.approx(100, abs=TOLERANCE_MS)
-    assert median(late.first_delta_ms) == pytest.approx(median(soon.first_delta_ms), abs=TOLERANCE_MS)
+    assert min(late.first_delta_ms) == pytest.approx(min(soon.first_delta_ms), abs=TOLERANCE_MS)
 
 
 def test_the_time_of_the_model_and_of_parallel_tools_is_not_overhead(measure: Measure) -> None:
     script = parse(AGENTS["tools"])
-    report = measure("tools", 1, 3)
-    assert report.runs == 3
-    assert len(report.delta_ms) == 3 * script.deltas_of_run
-    # Two calls of 50 ms each in turn, or a step counted as the system's, would be past this.
-    assert 0 < median(report.overhead_ms) < 40
+    least = 1000.0
+    for _ in range(TRIES_MAX):
+        report = measure("tools", 1, 3)
+        assert report.runs == 3
+        assert len(report.delta_ms) == 3 * script.deltas_of_run
+        least = min(least, *report.overhead_ms)
+        if least < 40:
+            break
+    # Two calls of 50 ms each in turn, or a step counted as the system's, would always be past this.
+    assert 0 < least < 40
 
 
 def test_runs_at_once_are_all_counted_and_each_delta_of_them_once(measure: Measure) -> None:

@@ -66,6 +66,7 @@ async def ask(*arguments: str) -> dict[str, Any]:
 async def test_a_model_that_writes_at_a_known_pace_is_a_flood_of_that_pace(tmp_path: Path) -> None:
     script = parse(SAMPLES["paced"])
     with start_provider(tmp_path) as provider, start_system("memory", provider, tmp_path, None) as memory:
+        await ask("--port", str(memory.port), "--agent", "paced")  # pays for the server's lazy imports
         said = await ask("--port", str(memory.port), "--agent", "paced")
     assert (said["problem"], said["deltas"]) == ("", script.deltas)
     assert said["deltas"] / said["flood_seconds"] == pytest.approx(script.rate, rel=0.3)
