@@ -19,6 +19,10 @@
 #   make flame    where the time of a streaming process goes: a flame graph by py-spy (BENCH_ARGS='--system plain')
 #   make bench-tools   calls a second of 1, 2 and 4 tool workers on a real Kafka (BENCH_ARGS='--calls 2000')
 #   make bench-viewers   what 1,000 viewers and 1,000 sessions cost, and stalled ones (BENCH_ARGS='--quick')
+#   make bench-scaling   1, 2 and 4 orchestrators, workers and gateways on a real Kafka, and what a deploy makes clients
+#                 wait; exit code 1 beyond its bound (BENCH_ARGS='--quick', '--only handover')
+#   make steady   MINUTES (60) at 60 % of the measured capacity, and nothing may grow: a plot, and exit code 1 if something
+#                 does (SYSTEM=embedded, lanes or kafka)
 #   make compare   the same work on LangGraph's server, DBOS and Redis Streams (COMPARE_ARGS='--rounds 1')
 #   make check    format, lint, types, imports, schemas: under a minute
 #   make format   rewrite what `make check` would complain about
@@ -32,7 +36,7 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # One stamp for each state of pyproject.toml and each interpreter: nothing is installed twice.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml Makefile | cksum | cut -d' ' -f1)
 
-.PHONY: demo test soak chaos once-storm kafka-chaos kill-storm power fuzz cuts rolling-restart simulate ablations bench bench-quick flame bench-tools bench-viewers compare check format schemas clean
+.PHONY: demo test soak chaos once-storm kafka-chaos kill-storm power fuzz cuts rolling-restart simulate ablations bench bench-quick flame bench-tools bench-viewers bench-scaling steady compare check format schemas clean
 .DEFAULT_GOAL := test
 
 demo: $(STAMP)
@@ -103,6 +107,14 @@ bench-tools: $(STAMP)
 
 bench-viewers: $(STAMP)
 	$(BIN)/python -m bench.viewers $(BENCH_ARGS)
+
+bench-scaling: $(STAMP)
+	$(BIN)/python -m bench.scaling $(BENCH_ARGS)
+
+steady: MINUTES ?= 60
+steady: SYSTEM ?= embedded
+steady: $(STAMP)
+	$(BIN)/python -m bench.steady --system $(SYSTEM) --minutes $(MINUTES) $(BENCH_ARGS)
 
 compare: $(STAMP)
 	$(BIN)/python -m bench.compare $(COMPARE_ARGS)

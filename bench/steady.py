@@ -150,7 +150,12 @@ async def soak(place: Place, into: Soak, seconds: float, window: float, file: Te
     async for line in load.stdout:
         client: dict[str, Any] = orjson.loads(line)
         sessions += client["began"]
-        sample = {"second": client["second"], "sessions": float(sessions), **_of(client), **await place.sample()}
+        sample = {
+            "second": client["second"],
+            "sessions": float(sessions),
+            **_of(client, window),
+            **await place.sample(),
+        }
         into.problems += client["problems"]
         if client["began"]:  # the last window only waits for those that are open
             into.samples.append(sample)
@@ -159,12 +164,12 @@ async def soak(place: Place, into: Soak, seconds: float, window: float, file: Te
     await load.wait()
 
 
-def _of(client: dict[str, Any]) -> dict[str, float]:
+def _of(client: dict[str, Any], window: float) -> dict[str, float]:
     found = {
-        "per_second": client["ended"],
+        "per_second": client["ended"] / window,
         "open_sessions": float(client["left_open"]),
         "errors": float(len(client["problems"])),
-        "client.cores": client["cpu_seconds"],
+        "client.cores": client["cpu_seconds"] / window,
     }
     for name, spread in (("delta", client["delta_ms"]), ("first_event", client["first_event_ms"])):
         found |= {f"{name}_{share}_ms": value for share, value in spread.items()}

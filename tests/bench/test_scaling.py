@@ -1,4 +1,4 @@
-"""Scaling out: what is compared with what, and what a client of a hand-over noticed. No broker: the figures are given."""
+"""Scaling out: what is compared with what, and what a client of a hand-over noticed. No broker; figures are given."""
 
 from __future__ import annotations
 
