@@ -38,7 +38,7 @@ def test_a_line_has_its_own_slope_and_bad_moments_do_not_move_it() -> None:
 
 
 def test_memory_that_fills_first_and_then_stays_is_flat() -> None:
-    assert is_flat(soaked("gateway.rss_mib", lambda at: 80.0 + min(at, 110) * 0.5))
+    assert is_flat(soaked("gateway.rss_mib", lambda at: 80.0 + min(at, 119) * 2.0))
 
 
 def test_memory_that_grows_all_the_time_is_not() -> None:
@@ -69,7 +69,7 @@ def test_a_single_error_is_one_too_many_whenever_it_was() -> None:
 
 def test_sessions_that_nobody_could_have_forgotten_yet_are_not_judged() -> None:
     assert judged(soaked("dev.sessions_owned", lambda at: 10.0 * at, samples=8)) == []
-    assert is_flat(soaked("dev.sessions_owned", lambda at: 10.0 * min(at, 7), samples=30))
+    assert is_flat(soaked("dev.sessions_owned", lambda at: 10.0 * min(at, 9), samples=15))
 
 
 def test_series_of_names_without_a_tolerance_are_drawn_and_not_judged() -> None:
