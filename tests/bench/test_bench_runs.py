@@ -18,6 +18,7 @@ from bench.systems import ROOT, System, start_provider, start_system
 
 MEASURE_SECONDS_MAX = 20.0
 TRIES_MAX = 6
+"""On a busy machine a figure may be anything for once; what is wrong with the harness is wrong each time."""
 TOLERANCE_MS = 8.0
 """Wide enough for a busy machine of two cores, far from the delays that are looked for. Of several figures the least
 counts: a busy machine only adds."""
@@ -63,32 +64,42 @@ def measure(systems: tuple[System, System]) -> Measure:
 
 
 def test_a_delay_put_into_the_way_of_each_delta_is_reported_as_added_latency(measure: Measure) -> None:
-    without, held = measure("short", 1, 3), measure("held", 1, 3)
-    assert not without.problems
-    assert not held.problems
-    added = min(held.delta_ms) - min(without.delta_ms)
-    assert added == pytest.approx(20, abs=TOLERANCE_MS)
+    without, held = list[float](), list[float]()
+
+    def added() -> float:
+        for agent, delays in (("short", without), ("held", held)):
+            report = measure(agent, 1, 3)
+            assert not report.problems
+            delays += report.delta_ms
+        return min(held) - min(without)
+
+    assert any(added() == pytest.approx(20, abs=TOLERANCE_MS) for _ in range(TRIES_MAX))
 
 
 def test_the_time_that_the_model_takes_for_its_first_delta_is_not_the_systems(measure: Measure) -> None:
-    soon, late = measure("short", 1, 3), measure("late", 1, 3)
-    waited = min(late.first_event_ms) - min(soon.first_event_ms)
-    assert waited == pytest.approx(100, abs=TOLERANCE_MS)
-    assert min(late.first_delta_ms) == pytest.approx(min(soon.first_delta_ms), abs=TOLERANCE_MS)
+    events, deltas = {"short": list[float](), "late": list[float]()}, {"short": list[float](), "late": list[float]()}
+
+    def added() -> tuple[float, float]:
+        for agent in events:
+            report = measure(agent, 1, 3)
+            events[agent] += report.first_event_ms
+            deltas[agent] += report.first_delta_ms
+        return min(events["late"]) - min(events["short"]), min(deltas["late"]) - min(deltas["short"])
+
+    assert any(added() == pytest.approx((100, 0), abs=TOLERANCE_MS) for _ in range(TRIES_MAX))
 
 
 def test_the_time_of_the_model_and_of_parallel_tools_is_not_overhead(measure: Measure) -> None:
     script = parse(AGENTS["tools"])
-    least = 1000.0
-    for _ in range(TRIES_MAX):
+
+    def overhead() -> float:
         report = measure("tools", 1, 3)
         assert report.runs == 3
         assert len(report.delta_ms) == 3 * script.deltas_of_run
-        least = min(least, *report.overhead_ms)
-        if least < 40:
-            break
+        return min(report.overhead_ms)
+
     # Two calls of 50 ms each in turn, or a step counted as the system's, would always be past this.
-    assert 0 < least < 40
+    assert any(0 < overhead() < 40 for _ in range(TRIES_MAX))
 
 
 def test_runs_at_once_are_all_counted_and_each_delta_of_them_once(measure: Measure) -> None:
