@@ -70,7 +70,7 @@ def test_a_delay_put_into_the_way_of_each_delta_is_reported_as_added_latency(mea
         for agent, delays in (("short", without), ("held", held)):
             report = measure(agent, 1, 3)
             assert not report.problems
-            delays += report.delta_ms
+            delays.extend(report.delta_ms)
         return min(held) - min(without)
 
     assert any(added() == pytest.approx(20, abs=TOLERANCE_MS) for _ in range(TRIES_MAX))
