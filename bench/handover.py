@@ -25,12 +25,14 @@ from typing import Any
 import orjson
 import uvloop
 from playhead.adapters.kafka.member import HEARTBEAT_MS
+from playhead.queue import Topics
 
 from bench.client import Run, Stream
 from bench.fleet import READY, Fleet, Shape
 from bench.handover_app import MODEL
+from bench.listing import fill
 from bench.scenarios import parse
-from bench.stage import say
+from bench.stage import Broker, say
 from bench.systems import Deployment, Process
 from bench.table import quantile
 
@@ -186,11 +188,17 @@ class Teller:
             told.failure = str(error)
 
 
-def measure(deployment: Deployment) -> tuple[list[Change], list[str]]:
-    """Tell stories while orchestrators come and go; give what was noticed of each change, and what was not whole."""
+def measure(deployment: Deployment, broker: Broker, listed: int = 0) -> tuple[list[Change], list[str]]:
+    """Tell stories while orchestrators come and go; give what was noticed of each change, and what was not whole.
+
+    `listed`: how many other sessions, all over, are in the directory.
+    """
     with ExitStack() as stack:
         fleet = Fleet(stack, deployment, APP)
         fleet.start(Shape(orchestrators=2))
+        if listed:
+            say(f"hand-over: {listed} lines into the directory")
+            uvloop.run(fill(broker.address, Topics(deployment.prefix), listed))
         told, moments = uvloop.run(_changed(fleet))
     problems = [f"hand-over: {problem}" for one in told if (problem := one.problem())]
     return [_change(name, told, began, ended) for name, began, ended in moments], problems

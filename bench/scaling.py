@@ -235,6 +235,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help=f"some of {','.join((*PARTS, HANDOVER))}; without, all")
     parser.add_argument("--placement", choices=("lanes", "kafka"), default="lanes", help="kafka is a topic a session")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--listed", type=int, default=0, help="sessions, all over, in the directory at the hand-over")
     parser.add_argument("--kafka", metavar="HOST:PORT", default="start", help="a broker; `start` starts one")
     arguments = parser.parse_args()
     chosen = arguments.only.split(",") if arguments.only else [*PARTS, HANDOVER]
@@ -269,7 +270,7 @@ def run(arguments: argparse.Namespace) -> tuple[dict[Shape, Measured], list[hand
             for shape in shapes if number % 2 == 0 else shapes[::-1]:
                 measure(place, shape, amount, measured[shape])
         if HANDOVER in arguments.parts:
-            changes, problems = handover.measure(place.deployment())
+            changes, problems = handover.measure(place.deployment(), broker, arguments.listed)
     problems += [problem for each in measured.values() for problem in each.problems]
     return measured, changes, problems
 
@@ -299,6 +300,7 @@ def main() -> int:
         "machine": where,
         "placement": arguments.placement,
         "rounds": arguments.rounds,
+        "listed": arguments.listed,
         "shapes": {str(shape): asdict(each) for shape, each in measured.items()},
         "changes": [asdict(each) for each in changes],
         "bound_seconds": handover.BOUND_SECONDS,

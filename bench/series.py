@@ -58,7 +58,7 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "sessions_owned": Tolerance("sessions", in_all=20.0, share=0.1, settles_seconds=90.0),  # 60 s idle, and a look
     "stream_clients": Tolerance("clients", in_all=5.0, share=0.5),
     "tool_calls_running": Tolerance("calls", in_all=5.0, share=0.5),
-    "database_mib": Tolerance("MiB", a_session=0.05),
+    "database_mib": Tolerance("MiB", a_session=0.02),
     "errors": Tolerance("errors"),
 }
 """By the last part of a series' name. A series of another name is drawn and not judged."""
