@@ -38,12 +38,17 @@ class Others:
     def __init__(self) -> None:
         self._began = time.monotonic(), self._used()
 
-    def say(self) -> str:
-        """Say it, from the moment when this was made until now."""
+    @property
+    def cores(self) -> float:
+        """How many cores they used, from the moment when this was made until now."""
         began, used = self._began
-        cores = (self._used() - used) / (time.monotonic() - began)
+        return max(0.0, (self._used() - used) / (time.monotonic() - began))
+
+    def say(self) -> str:
+        """Say it."""
+        cores = self.cores
         warning = "  <- the machine was not ours: expect noise" if cores > OTHERS_CORES_MAX else ""
-        return f"processes that this did not start used {max(0.0, cores):.2f} of {os.cpu_count()} cores{warning}"
+        return f"processes that this did not start used {cores:.2f} of {os.cpu_count()} cores{warning}"
 
     def _used(self) -> float:
         machine = psutil.cpu_times()

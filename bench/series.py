@@ -7,7 +7,7 @@ taken in a bad moment do not move. What it may be is said for each kind of serie
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -17,6 +17,11 @@ Sample = Mapping[str, float]
 """What was found at one moment, by name: `second`, and `gateway.rss_mib` for what belongs to a process."""
 
 SETTLING_SHARE = 1 / 3
+OTHERS = "others.cores"
+"""The series of what processes used that are none of the soak's."""
+OTHERS_CORES_MAX = 0.3
+NOT_JUDGED = frozenset({OTHERS, "broker.rss_mib"})
+"""A broker's memory is a heap that fills until it is collected, as far as it was told that it may."""
 SAMPLES_MIN = 6
 """Of fewer nothing is said."""
 HOUR = 3600.0
@@ -37,6 +42,8 @@ class Tolerance:
     """For what is written for each session and stays."""
     settles_seconds: float = 0.0
     """What comes before is not judged, however short a soak is."""
+    alone: bool = False
+    """Only samples count that were taken while nobody else was busy on the machine."""
 
     def allows(self, seconds: float, middle: float) -> float:
         """Give the greatest growth over a stretch of time."""
@@ -47,13 +54,13 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "rss_mib": Tolerance("MiB", an_hour=8.0, in_all=6.0),
     "fds": Tolerance("files", in_all=4.0, share=0.15),
     "threads": Tolerance("threads", in_all=1.0),
-    "cores": Tolerance("cores", in_all=0.03, share=0.25),
+    "cores": Tolerance("cores", alone=True, in_all=0.03, share=0.25),
     "topics": Tolerance("topics"),
     "partitions": Tolerance("partitions"),
     "lag": Tolerance("messages", in_all=20.0, share=0.5),
-    "delta_p50_ms": Tolerance("ms", in_all=5.0, share=0.5),
-    "delta_p99_ms": Tolerance("ms", in_all=100.0, share=1.0),
-    "first_event_p50_ms": Tolerance("ms", in_all=10.0, share=0.5),
+    "delta_p50_ms": Tolerance("ms", alone=True, in_all=5.0, share=0.5),
+    "delta_p99_ms": Tolerance("ms", alone=True, in_all=100.0, share=1.0),
+    "first_event_p50_ms": Tolerance("ms", alone=True, in_all=10.0, share=0.5),
     "open_sessions": Tolerance("sessions", in_all=5.0, share=0.5),
     "sessions_owned": Tolerance("sessions", in_all=20.0, share=0.1, settles_seconds=90.0),  # 60 s idle, and a look
     "stream_clients": Tolerance("clients", in_all=5.0, share=0.5),
@@ -77,11 +84,15 @@ class Series:
         """What is measured, without of which process."""
         return self.name.rpartition(".")[2]
 
+    def at(self, seconds: Collection[float]) -> Series:
+        """Give the part of some moments."""
+        kept = [(second, value) for second, value in zip(self.seconds, self.values, strict=True) if second in seconds]
+        return Series(self.name, [second for second, _ in kept], [value for _, value in kept])
+
     def settled(self, seconds_min: float = 0.0) -> Series:
         """Give the part that is judged: the last two thirds, and nothing of the first so many seconds."""
         since = self.seconds[0] + max(seconds_min, (self.seconds[-1] - self.seconds[0]) * SETTLING_SHARE)
-        kept = [(second, value) for second, value in zip(self.seconds, self.values, strict=True) if second >= since]
-        return Series(self.name, [second for second, _ in kept], [value for _, value in kept])
+        return self.at([second for second in self.seconds if second >= since])
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +146,14 @@ def series_of(samples: Sequence[Sample]) -> list[Series]:
 def judged(samples: Sequence[Sample]) -> list[Verdict]:
     """Judge every series that has a tolerance and enough samples. `sessions` counts those that have begun."""
     sessions = {sample["second"]: sample.get("sessions", 0.0) for sample in samples}
+    quiet = {sample["second"] for sample in samples if sample.get(OTHERS, 0.0) <= OTHERS_CORES_MAX}
     verdicts: list[Verdict] = []
     for whole in series_of(samples):
         tolerance = TOLERANCES.get(whole.kind)
-        if tolerance is None:
+        if tolerance is None or whole.name in NOT_JUDGED:
             continue
         series = whole.settled(tolerance.settles_seconds)
+        series = series.at(quiet) if tolerance.alone else series
         if len(series.values) < SAMPLES_MIN:
             continue
         passed, middle = series.seconds[-1] - series.seconds[0], median(series.values)

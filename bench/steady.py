@@ -32,7 +32,7 @@ import orjson
 from bench.machine import Others, machine
 from bench.plot import drawn
 from bench.sampling import BrokerState, Processes, database_mib, open_broker
-from bench.series import judged, series_of
+from bench.series import OTHERS, judged, series_of
 from bench.stage import Broker, say, start_broker
 from bench.systems import ROOT, Deployment, NotStarted, System, start_deployment, start_provider
 
@@ -40,6 +40,7 @@ __all__ = ["Soak", "Step", "capacity_of", "main", "soak"]
 
 RESULTS = ROOT / "bench" / "results"
 SHARE = 0.6
+LATENCY = ("delta_p50_ms", "delta_p99_ms", "first_event_p50_ms")
 MINUTES = 60.0
 SAMPLE_SECONDS = 10.0
 PROBLEMS_SHOWN_MAX = 10
@@ -147,15 +148,13 @@ async def soak(place: Place, into: Soak, seconds: float, window: float, file: Te
     sessions = 0
     assert load.stdout is not None
     await place.sample()  # from now on CPU is counted
+    others = Others()
     async for line in load.stdout:
         client: dict[str, Any] = orjson.loads(line)
         sessions += client["began"]
-        sample = {
-            "second": client["second"],
-            "sessions": float(sessions),
-            **_of(client, window),
-            **await place.sample(),
-        }
+        sample = {"second": client["second"], "sessions": float(sessions), **_of(client, window)}
+        sample |= {**await place.sample(), OTHERS: others.cores}
+        others = Others()
         into.problems += client["problems"]
         if client["began"]:  # the last window only waits for those that are open
             into.samples.append(sample)
@@ -241,6 +240,11 @@ def _report(into: Soak, path: Path, minutes: float, others: str) -> tuple[list[s
     lines += ["", *(f"PROBLEM: {problem}" for problem in shown)]
     if len(into.problems) > len(shown):
         lines.append(f"PROBLEM: and {len(into.problems) - len(shown)} more")
+    silent = {kind for kind in LATENCY if all(each.name != kind for each in verdicts)}
+    if silent:
+        lines.append(
+            f"not judged, for others were busy on this machine (or it was too short): {', '.join(sorted(silent))}"
+        )
     growing = [each.name for each in verdicts if not each.flat]
     sessions = into.samples[-1]["sessions"] if into.samples else 0
     lines.append(

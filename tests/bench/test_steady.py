@@ -62,6 +62,14 @@ def test_a_database_may_grow_by_what_its_sessions_write() -> None:
     assert not is_flat(soaked("database_mib", lambda at: 100.0 * at * 0.025))
 
 
+def test_latency_is_judged_by_samples_in_which_nobody_else_was_busy() -> None:
+    slow = soaked("delta_p50_ms", lambda at: 2.0 + at / 10)
+    assert not is_flat(slow)
+    assert judged([{**sample, "others.cores": 1.0} for sample in slow]) == []
+    noisy = [{**sample, "others.cores": 1.0} for sample in slow if sample["second"] % 20]
+    assert is_flat(sorted([*noisy, *soaked("delta_p50_ms", lambda _: 2.0)[::2]], key=lambda sample: sample["second"]))
+
+
 def test_a_single_error_is_one_too_many_whenever_it_was() -> None:
     assert is_flat(soaked("errors", lambda _: 0.0))
     assert not is_flat(soaked("errors", lambda at: float(at == 2)))
