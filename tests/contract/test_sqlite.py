@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from playhead.accept import Head, genesis
 from playhead.adapters.sqlite import SqliteStore, open_sqlite
+from playhead.adapters.sqlite.database import open_file
+from playhead.adapters.sqlite.messages import Offsets, Publish, Topic
 from playhead.codec import Codec
 from playhead.errors import Misconfigured, Superseded, Unavailable, Undecodable, UnknownSession
 from playhead.ids import Seq, SessionId
@@ -336,6 +338,37 @@ async def test_outdated_messages_are_removed_and_offsets_go_on(path: Path):
     async with open_sqlite(path, clock=lambda: now) as store:
         await store.queue.publish("short", "key", b"after")
         assert [message.offset for message in await kept(store)][-1] == 701
+
+
+def test_a_line_of_a_compacted_topic_takes_as_much_work_among_thousands_as_among_few(path: Path):
+    """The directory has a line for every session there ever was, and gets some more for each run."""
+    connection, offsets = open_file(path), Offsets()
+    topic = Topic(1, TopicSpec("table", 1, compacted=True))
+    steps = 0
+
+    def publish(key: str) -> None:
+        message = Message("table", 0, 0, key, b"line")
+        Publish(offsets, topic, message, at=0, tell=lambda _: None).apply(connection)
+
+    def work(key: str) -> int:
+        nonlocal steps
+        steps = 0
+        publish(key)
+        return steps
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    publish("first")
+    connection.set_progress_handler(count, 10)
+    few = work("another")
+    for number in range(3_000):
+        publish(f"key-{number}")
+    assert work("key-7") < 3 * few + 10
+    assert work("one more") < 3 * few + 10
+    connection.close()
 
 
 async def test_sessions_are_made_ahead_in_transactions_that_many_share(path: Path):

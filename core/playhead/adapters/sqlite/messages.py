@@ -26,6 +26,10 @@ __all__ = [
     "topic_named",
 ]
 
+REPLACED = "DELETE FROM messages INDEXED BY messages_by_key WHERE compacted AND topic = ? AND key = ?"
+"""Removes what a compacted topic has of a key. By that index: SQLite would rather search the whole topic for it, which
+takes longer with every session that there ever was."""
+
 PRUNE_MESSAGES_MAX = 500
 """How many outdated messages are removed in one transaction, at most."""
 
@@ -136,7 +140,7 @@ class Publish:
         number, compacted, old = self.topic.number, self.topic.spec.compacted, self.message
         offset = self.offsets.take(connection, number, old.partition)
         if compacted:
-            connection.execute("DELETE FROM messages WHERE compacted AND topic = ? AND key = ?", (number, old.key))
+            connection.execute(REPLACED, (number, old.key))
         connection.execute(
             "INSERT INTO messages (topic, partition, place, compacted, at, key, value) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (number, old.partition, offset, compacted, self.at, old.key, old.value),
