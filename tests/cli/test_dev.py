@@ -22,7 +22,7 @@ from playhead_cli.demo import evidence
 
 QUICK = {"PLAYHEAD_SCRIPTED_PACE": "0", "ANTHROPIC_API_KEY": "", "OPENAI_API_KEY": ""}
 SLOW = {**QUICK, "PLAYHEAD_SCRIPTED_PACE": "0.05"}
-SECONDS_MAX = 30
+SECONDS_MAX = 60
 """Processes start in about a second each; a machine under load takes longer."""
 
 

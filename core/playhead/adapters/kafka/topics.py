@@ -30,7 +30,7 @@ STOCK_SESSIONS = 16
 REFILL_MAX = 200
 """The most session topics that one request creates."""
 
-VISIBLE_SECONDS = 10.0
+VISIBLE_SECONDS = 30.0
 """How long every broker has to learn of a topic that was created or deleted."""
 
 CLOSE_SECONDS = 3.0
