@@ -21,6 +21,7 @@
 #   make bench-viewers   what 1,000 viewers and 1,000 sessions cost, and stalled ones (BENCH_ARGS='--quick')
 #   make bench-scaling   1, 2 and 4 orchestrators, workers and gateways on a real Kafka, and what a deploy makes clients
 #                 wait; exit code 1 beyond its bound (BENCH_ARGS='--quick', '--only handover')
+#   make bench-placements   a topic a session and lanes, with 10, 1,000 and 10,000 live sessions: what each costs by itself
 #   make steady   MINUTES (60) at 60 % of the measured capacity, and nothing may grow: a plot, and exit code 1 if something
 #                 does (SYSTEM=embedded, lanes or kafka)
 #   make compare   the same work on LangGraph's server, DBOS and Redis Streams (COMPARE_ARGS='--rounds 1')
@@ -36,7 +37,7 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # One stamp for each state of pyproject.toml and each interpreter: nothing is installed twice.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml Makefile | cksum | cut -d' ' -f1)
 
-.PHONY: demo test soak chaos once-storm kafka-chaos kill-storm power fuzz cuts rolling-restart simulate ablations bench bench-quick flame bench-tools bench-viewers bench-scaling steady compare check format schemas clean
+.PHONY: demo test soak chaos once-storm kafka-chaos kill-storm power fuzz cuts rolling-restart simulate ablations bench bench-quick flame bench-tools bench-viewers bench-scaling bench-placements steady compare check format schemas clean
 .DEFAULT_GOAL := test
 
 demo: $(STAMP)
@@ -110,6 +111,9 @@ bench-viewers: $(STAMP)
 
 bench-scaling: $(STAMP)
 	$(BIN)/python -m bench.scaling $(BENCH_ARGS)
+
+bench-placements: $(STAMP)
+	$(BIN)/python -m bench.placements $(BENCH_ARGS)
 
 steady: MINUTES ?= 60
 steady: SYSTEM ?= embedded

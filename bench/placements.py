@@ -1,0 +1,375 @@
+"""What the two placements cost by themselves: session logs on Kafka, each in a topic of its own or all in lanes.
+
+No model, no orchestrator, no gateway: what they add is in `bench.run`.
+
+    python -m bench.placements [--sessions 10,1000,10000] [--placements topic,lanes] [--rounds 3] [--seconds 10]
+
+One process opens 10, 1,000 or 10,000 sessions, follows each of them, and appends deltas: each session as often as every
+0.2 s, all together at most 1,000 times a second. A delta carries the time at which it was due, so what a busy process
+or broker makes it wait is in the figure. Then a second client, to which all sessions are new, looks for the ends of
+some and reads them. Each measurement has a broker of its own, because topics that are over stay on it.
+
+Exits with 1 if a follower did not get each delta exactly once and in order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack, aclosing
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+import orjson
+import psutil
+import uvloop
+from playhead.adapters.kafka import KafkaConnection, open_kafka
+from playhead.errors import Unavailable
+from playhead.ids import SessionId
+from playhead.log import SessionLog
+from playhead.queue import Topics
+
+from bench.footprint import MIB, bytes_of_topics
+from bench.machine import Others, machine
+from bench.raw import STAMP, delay_ms
+from bench.stage import Broker, in_turn, say, start_broker
+from bench.systems import ROOT, NotStarted
+from bench.table import quantile
+from bench.writing import Into, IntoLog, Writing
+
+__all__ = ["Measured", "main", "rows"]
+
+RESULTS = ROOT / "bench" / "results"
+PREFIX = "bench"
+LANES = 64
+RATE_MAX = 5.0
+"""Appends a second of one session, at most."""
+RATE_OF_ALL_MAX = 1_000.0
+WARM_UP_SESSIONS = 20
+WARM_UP_SECONDS = 3.0
+"""A broker that has just begun is slow."""
+SAMPLED = 100
+"""How many sessions the second client looks at."""
+MEASURE_SECONDS_MAX = 900.0
+CAUGHT_UP_SECONDS_MAX = 60.0
+"""How long followers may take after the last append."""
+
+PROBLEMS_SHOWN_MAX = 3
+
+
+class Broken(Exception):
+    """What was to be measured did not work."""
+
+
+Case = tuple[str, int]
+"""A placement and how many sessions are live."""
+
+
+@dataclass(slots=True)
+class Measured:
+    """What one case came to; a figure a round. Times in milliseconds, memory in MiB."""
+
+    start_p50: list[float] = field(default_factory=list[float])
+    start_p99: list[float] = field(default_factory=list[float])
+    opened_per_second: list[float] = field(default_factory=list[float])
+    append_p50: list[float] = field(default_factory=list[float])
+    append_p99: list[float] = field(default_factory=list[float])
+    arrival_p50: list[float] = field(default_factory=list[float])
+    arrival_p99: list[float] = field(default_factory=list[float])
+    cpu_us: list[float] = field(default_factory=list[float])
+    rss_mib: list[float] = field(default_factory=list[float])
+    second_ready: list[float] = field(default_factory=list[float])
+    end_p50: list[float] = field(default_factory=list[float])
+    read_p50: list[float] = field(default_factory=list[float])
+    broker_cores: list[float] = field(default_factory=list[float])
+    broker_mib: list[float] = field(default_factory=list[float])
+    broker_files: list[float] = field(default_factory=list[float])
+    broker_bytes: list[float] = field(default_factory=list[float])
+
+    def add(self, figures: Mapping[str, float]) -> None:
+        """Add a round's figures."""
+        for name, figure in figures.items():
+            getattr(self, name).append(figure)
+
+
+ROWS: Sequence[tuple[str, str, str]] = (
+    ("beginning a session: created, first event kept, p50 / p99 (ms)", "start_p50", "start_p99"),
+    ("sessions opened a second, 64 at once", "opened_per_second", ""),
+    ("append, p50 / p99 (ms)", "append_p50", "append_p99"),
+    ("a delta from when it was due to its follower, p50 / p99 (ms)", "arrival_p50", "arrival_p99"),
+    ("CPU for an append and its follower (µs)", "cpu_us", ""),
+    ("memory of that process (MiB)", "rss_mib", ""),
+    ("a client that is new: until its first answer (ms)", "second_ready", ""),
+    ("its look for the end of a session, p50 (ms)", "end_p50", ""),
+    ("its reading of a session, p50 (ms)", "read_p50", ""),
+    ("broker: cores", "broker_cores", ""),
+    ("broker: memory (MiB)", "broker_mib", ""),
+    ("broker: open files", "broker_files", ""),
+    ("broker: bytes of a delta", "broker_bytes", ""),
+)
+
+
+def rows(measured: Mapping[Case, Measured]) -> list[str]:
+    """Write the table as Markdown: medians, with the range of the rounds where there are several."""
+    heads = " | ".join(f"{placement}, {count:,}" for placement, count in measured)
+    lines = [f"| | {heads} |", f"|---|{'---|' * len(measured)}"]
+    for title, name, beside in ROWS:
+        cells = [_cell(getattr(each, name), getattr(each, beside, [])) for each in measured.values()]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(figures: Sequence[float], beside: Sequence[float]) -> str:
+    if not figures:
+        return "–"
+    shown = _short(median(figures))
+    if len(figures) > 1:
+        shown += f" ({_short(min(figures))}–{_short(max(figures))})"
+    return f"{shown} / {_short(median(beside))}" if beside else shown
+
+
+def _short(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
+
+
+class Timed:
+    """Where sessions are written, and how long each took to begin."""
+
+    def __init__(self, into: Into) -> None:
+        self._into = into
+        self.began_ms: list[float] = []
+        self.append = into.append
+
+    async def begin(self) -> str:
+        """Begin a session and give its name."""
+        began = time.perf_counter()
+        session = await self._into.begin()
+        self.began_ms.append((time.perf_counter() - began) * 1000)
+        return session
+
+
+class Followers:
+    """Follows sessions, and notes when each delta came."""
+
+    def __init__(self, log: SessionLog, tasks: asyncio.TaskGroup) -> None:
+        self._log = log
+        self._tasks = tasks
+        self._last: dict[str, int] = {}
+        self._moved = asyncio.Event()
+        self._followed: list[asyncio.Task[None]] = []
+        self.delays_ms: list[float] = []
+        self.problems: list[str] = []
+
+    def follow(self, sessions: Sequence[str]) -> None:
+        """Begin to follow."""
+        self._followed += [self._tasks.create_task(self._follow(session)) for session in sessions]
+
+    async def reach(self, last: Mapping[str, int]) -> None:
+        """Wait until each session has come to a seq. Raises `TimeoutError`."""
+        async with asyncio.timeout(CAUGHT_UP_SECONDS_MAX):
+            while any(self._last.get(session, 0) < seq for session, seq in last.items()):
+                self._moved.clear()
+                await self._moved.wait()
+
+    def stop(self) -> None:
+        """Follow no more."""
+        for task in self._followed:
+            task.cancel()
+
+    async def _follow(self, session: str) -> None:
+        async with aclosing(self._log.read(SessionId(session), follow=True)) as pages:
+            async for page in pages:
+                for record in page.records:
+                    if record.seq != self._last.get(session, 0) + 1:
+                        self.problems.append(f"{session}: {record.seq} came after {self._last.get(session, 0)}")
+                    self._last[session] = record.seq
+                    if STAMP.search(record.value):
+                        self.delays_ms.append(delay_ms(record.value))
+                self._moved.set()
+
+
+async def measure(case: Case, seconds: float, broker: Broker) -> dict[str, float]:
+    """Measure one case in this process. Raises `Broken`, `TimeoutError`."""
+    placement, count = case
+    topics = Topics(PREFIX, lane_count=LANES if placement == "lanes" else 0)
+    connection = KafkaConnection(broker.address)
+    async with open_kafka(connection, topics=topics) as store:
+        await store.queue.prepare(*topics.lane_topics)
+        async with asyncio.TaskGroup() as tasks:
+            followers = Followers(store.log, tasks)
+            store.warm()
+            warming = Writing(IntoLog(store.log), RATE_MAX, 0)
+            await warming.begin(WARM_UP_SESSIONS)
+            await warming.write(WARM_UP_SECONDS)
+            into = Timed(IntoLog(store.log))
+            began = time.perf_counter()
+            writing = Writing(into, min(RATE_MAX, RATE_OF_ALL_MAX / count), 0)
+            try:
+                await writing.begin(count)
+            except* Unavailable as failures:
+                raise Broken(f"with {len(writing.sessions):,} sessions open: {failures.exceptions[0]}") from failures
+            figures = {
+                "opened_per_second": count / (time.perf_counter() - began),
+                "start_p50": quantile(into.began_ms, 0.5),
+                "start_p99": quantile(into.began_ms, 0.99),
+            }
+            figures |= await _live(writing, followers, seconds, broker)
+            figures |= await _second(connection, topics, writing.sessions)
+            followers.stop()
+    if followers.problems:
+        raise Broken("; ".join(followers.problems[:PROBLEMS_SHOWN_MAX]))
+    return figures
+
+
+async def _live(writing: Writing, followers: Followers, seconds: float, broker: Broker) -> dict[str, float]:
+    """Write while everything is followed."""
+    followers.follow(writing.sessions)
+    await followers.reach(dict.fromkeys(writing.sessions, 2))
+    kept = sum(bytes_of_topics(broker.address, PREFIX).values())
+    used, brokers, at = time.process_time(), _cpu_of(broker), time.monotonic()
+    wrote: dict[str, Any] = await writing.write(seconds)
+    await followers.reach(dict(zip(writing.sessions, wrote["last"], strict=True)))
+    passed, delays = time.monotonic() - at, followers.delays_ms
+    family = _family(broker)
+    return {
+        "append_p50": wrote["append_p50_ms"],
+        "append_p99": wrote["append_p99_ms"],
+        "arrival_p50": quantile(delays, 0.5),
+        "arrival_p99": quantile(delays, 0.99),
+        "cpu_us": (time.process_time() - used) / len(delays) * 1e6,
+        "rss_mib": psutil.Process().memory_info().rss / MIB,
+        "broker_cores": (_cpu_of(broker) - brokers) / passed,
+        "broker_mib": sum(member.memory_info().rss for member in family) / MIB,
+        "broker_files": float(sum(member.num_fds() for member in family)),
+        "broker_bytes": (sum(bytes_of_topics(broker.address, PREFIX).values()) - kept) / len(delays),
+    }
+
+
+async def _second(connection: KafkaConnection, topics: Topics, sessions: Sequence[str]) -> dict[str, float]:
+    """Look at some sessions as a client to which all are new."""
+    chosen = random.Random(1).sample(list(sessions), min(SAMPLED, len(sessions)))
+    began = time.perf_counter()
+    async with open_kafka(connection, topics=topics) as second:
+        await second.log.end(SessionId(chosen[0]))
+        ready = (time.perf_counter() - began) * 1000
+        ends = [await _timed(lambda name=name: second.log.end(SessionId(name))) for name in chosen[1:]]
+        reads = [await _timed(lambda name=name: _read(second.log, name)) for name in chosen]
+    return {"second_ready": ready, "end_p50": quantile(ends, 0.5), "read_p50": quantile(reads, 0.5)}
+
+
+async def _timed(do: Callable[[], Awaitable[object]]) -> float:
+    began = time.perf_counter()
+    await do()
+    return (time.perf_counter() - began) * 1000
+
+
+async def _read(log: SessionLog, session: str) -> None:
+    async with aclosing(log.read(SessionId(session))) as pages:
+        async for _ in pages:
+            pass
+
+
+def _family(broker: Broker) -> list[psutil.Process]:
+    if broker.pid is None:
+        return []
+    root = psutil.Process(broker.pid)
+    return [root, *root.children(recursive=True)]
+
+
+def _cpu_of(broker: Broker) -> float:
+    times = [member.cpu_times() for member in _family(broker)]
+    return sum(each.user + each.system for each in times)
+
+
+def _apart(case: Case, seconds: float, broker: Broker) -> dict[str, float]:
+    """Measure in a process of its own, so that memory is this case's. Raises `Broken`."""
+    placement, count = case
+    where = ["--kafka", broker.address, "--broker", str(broker.pid or 0)]
+    what = ["--placements", placement, "--sessions", str(count), "--seconds", str(seconds)]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.placements", "--here", *where, *what],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        timeout=MEASURE_SECONDS_MAX,
+        check=False,
+    )
+    if done.returncode:
+        raise Broken(f"{placement}, {count:,} sessions: {done.stdout.decode().strip() or 'it crashed'}")
+    return orjson.loads(done.stdout)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.placements", description=__doc__)
+    parser.add_argument("--sessions", default="10,1000,10000", help="how many are live at once")
+    parser.add_argument("--placements", default="topic,lanes")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long is written")
+    parser.add_argument("--kafka", metavar="HOST:PORT", default="start", help="a broker; `start` starts one each time")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--broker", type=int, default=0, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.placements = arguments.placements.split(",")
+    if unknown := set(arguments.placements) - {"topic", "lanes"}:
+        parser.error(f"no such placement: {', '.join(sorted(unknown))}; there are topic and lanes")
+    arguments.sessions = [int(count) for count in arguments.sessions.split(",")]
+    return arguments
+
+
+def _all(arguments: argparse.Namespace) -> tuple[dict[Case, Measured], list[str]]:
+    cases = [(placement, count) for count in arguments.sessions for placement in arguments.placements]
+    measured = {case: Measured() for case in cases}
+    problems: list[str] = []
+    for number in range(arguments.rounds):
+        names = in_turn(number, [str(place) for place in range(len(cases))])
+        for case in (cases[int(name)] for name in names):
+            say(f"round {number + 1} of {arguments.rounds}: {case[0]}, {case[1]:,} sessions")
+            with ExitStack() as stack:
+                broker = start_broker(stack) if arguments.kafka == "start" else Broker(arguments.kafka)
+                try:
+                    measured[case].add(_apart(case, arguments.seconds, broker))
+                except (Broken, subprocess.TimeoutExpired) as error:
+                    problems.append(str(error))
+    return measured, problems
+
+
+def main() -> int:
+    """Measure; exit with 1 if something was lost, repeated, out of order, or did not work at all."""
+    arguments = _arguments()
+    if arguments.here:
+        broker = Broker(arguments.kafka, arguments.broker or None)
+        case = arguments.placements[0], arguments.sessions[0]
+        said, found = "", dict[str, float]()
+        try:
+            found = uvloop.run(measure(case, arguments.seconds, broker))
+        except* (Broken, TimeoutError) as failures:
+            said = str(failures.exceptions[0]) or "a follower did not come to the end"
+        print(said or orjson.dumps(found).decode())
+        return 1 if said else 0
+    others, where = Others(), machine()
+    try:
+        measured, problems = _all(arguments)
+    except NotStarted as error:
+        say(str(error))
+        return 1
+    print("\n".join(rows(measured)))
+    print(f"\n{where['cores']} cores, {where['at']}; {others.say()}")
+    for problem in problems:
+        print(f"PROBLEM: {problem}")
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"placements-{where['at'].replace(':', '')}.json"
+    stored = {"machine": where, "problems": problems} | {
+        f"{placement}, {count}": asdict(each) for (placement, count), each in measured.items()
+    }
+    path.write_bytes(orjson.dumps(stored, option=orjson.OPT_INDENT_2))
+    print(f"stored in {path.relative_to(ROOT)}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""A slice of `make bench-placements`, and what it says of a follower that was told a thing twice or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+import pytest
+from playhead.accept import Record, genesis
+from playhead.adapters.memory import MemorySessionLog
+from playhead.codec import Codec, Context
+from playhead.events import TextDelta
+from playhead.ids import BEGINNING, Cursor, RunId, SessionId
+from playhead.log import Page
+
+from bench.placements import ROWS, Followers, Measured, measure, rows
+from bench.stage import Broker
+
+SECONDS = 0.5
+SESSIONS = 5
+RUN = RunId("run_0123456789abcdef0123456789")
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("placement", ["topic", "lanes"])
+async def test_each_placement_has_a_figure_in_each_row(kafka_bootstrap: str, placement: str) -> None:
+    measured = Measured()
+    measured.add(await measure((placement, SESSIONS), SECONDS, Broker(kafka_bootstrap)))
+    assert all(len(getattr(measured, name)) == 1 for _, *names in ROWS for name in names if name)
+    assert 0 < measured.append_p50[0] <= measured.append_p99[0]
+    assert 0 < measured.arrival_p50[0] <= measured.arrival_p99[0]
+    assert measured.opened_per_second[0] > 0 and measured.broker_bytes[0] > 0
+
+
+def test_a_case_that_did_not_work_is_a_column_without_figures() -> None:
+    worked = Measured()
+    worked.add({"append_p50": 1.25, "append_p99": 12.5, "broker_mib": 400.4})
+    lines = rows({("topic", 10_000): Measured(), ("lanes", 10_000): worked})
+    assert lines[0] == "| | topic, 10,000 | lanes, 10,000 |"
+    assert "| append, p50 / p99 (ms) | – | 1.25 / 12.5 |" in lines
+    assert "| broker: memory (MiB) | – | 400 |" in lines
+
+
+class Wrong(MemorySessionLog):
+    """A log that hands out pages which it was given."""
+
+    def __init__(self, pages: Sequence[Sequence[Record]]) -> None:
+        super().__init__()
+        self._pages = pages
+
+    async def read(
+        self, session: SessionId, after: Cursor = BEGINNING, *, follow: bool = False
+    ) -> AsyncGenerator[Page, None]:
+        """Yield the pages."""
+        for records in self._pages:
+            yield Page(tuple(records), genesis(session))
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [([[0], [1, 2]], []), ([[0, 1], [1, 2]], ["2 came after 2"]), ([[0], [2]], ["3 came after 1"])],
+)
+async def test_a_follower_says_what_came_twice_or_was_passed_over(places: list[list[int]], said: list[str]) -> None:
+    session = SessionId("ses_0123456789abcdef0123456789")
+    deltas = [TextDelta(RUN, 1, 1, f"@{number:019d} so it goes") for number in range(3)]
+    records = Codec().seal(genesis(session), deltas, Context(session, 1, None, 0))
+    async with asyncio.TaskGroup() as tasks:
+        followers = Followers(Wrong([[records[place] for place in page] for page in places]), tasks)
+        followers.follow([session])
+        await followers.reach({session: 3})
+    assert [problem.partition(": ")[2] for problem in followers.problems] == said
