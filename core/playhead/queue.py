@@ -19,13 +19,16 @@ Nothing here is exactly-once: who consumes must not mind a message coming twice.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-__all__ = ["Assigned", "Delivery", "Member", "Message", "Queue", "Revoked", "TopicSpec", "Topics"]
+__all__ = ["Assigned", "Delivery", "Member", "Message", "Queue", "Revoked", "Since", "TopicSpec", "Topics"]
 
+
+Since = Literal["beginning", "end"] | Mapping[int, int]
+"""Where a replay begins. The mapping gives an offset by partition."""
 
 FOR_EVER_HOURS = 1_000_000
 """More than a century."""
@@ -195,12 +198,14 @@ class Queue(Protocol):
         self,
         topic: str,
         *,
-        since: Literal["beginning", "end"] = "beginning",
+        since: Since = "beginning",
         follow: bool = False,
         partitions: frozenset[int] | None = None,
     ) -> AsyncGenerator[tuple[Message, ...], None]:
         """Yield what is kept of a topic (or some partitions of it), then, with `follow`, what arrives.
 
+        `since` may name, by partition, the offset to begin at; a partition that it does not name, or of which there is
+        no such offset, is read from what is kept of its beginning.
         The first batch may be empty; with `follow` an empty batch is also yielded once, when what was there at the
         start has all been yielded, so that a reader knows that it is up to date.
         """

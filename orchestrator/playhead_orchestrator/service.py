@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import aclosing
 from functools import cache
 
 from playhead.agents import Agent
@@ -17,7 +16,6 @@ from playhead.commands import (
     AnnounceAgent,
     CallTool,
     Heartbeat,
-    ListSession,
     Report,
     ReportStarted,
     Request,
@@ -34,6 +32,7 @@ from prometheus_client import Counter
 
 from playhead_orchestrator.acting import Setting
 from playhead_orchestrator.catalogue import Catalogue
+from playhead_orchestrator.directory import OpenWork
 from playhead_orchestrator.letters import DeadLetters
 from playhead_orchestrator.owner import Item, SessionOwner
 from playhead_orchestrator.parts import Agents, OrchestratorParts
@@ -78,6 +77,7 @@ class Orchestrator:
         self._room = asyncio.Event()
         self._counts = _counts(parts)
         self._letters = DeadLetters(parts)
+        self._open_work = OpenWork(parts.queue, parts.topics.sessions.name, parts.codec)
         self.ready = asyncio.Event()
 
     @property
@@ -102,6 +102,7 @@ class Orchestrator:
                 self._catalogue.follow(parts.queue, parts.topics.catalog.name, parts.codec)
             )
             await self._catalogue.caught_up.wait()
+            await self._open_work.read()
             group = f"{parts.topics.prefix}.{GROUP}"
             async with parts.queue.join(group, parts.topics.requests.name, parts.topics.results.name) as member:
                 looking = background.create_task(self._look())
@@ -159,28 +160,12 @@ class Orchestrator:
 
     async def _recover(self, partitions: frozenset[int], member: Member, owners: asyncio.TaskGroup) -> None:
         """Find the sessions with open work in the directory, and own them."""
-        parts = self._parts
-        newest: dict[SessionId, tuple[ListSession, int]] = {}
-        async with aclosing(parts.queue.replay(parts.topics.sessions.name, partitions=partitions)) as batches:
-            async for messages in batches:
-                for message in messages:
-                    listing = self._listing(message)
-                    # An owner that woke late may have written its line after its successor's.
-                    if listing is not None and listing.epoch >= _epoch(newest.get(listing.session)):
-                        newest[listing.session] = (listing, message.partition)
-        open_sessions = [(listing.session, partition) for listing, partition in newest.values() if listing.open]
+        await self._open_work.read(partitions)
+        open_sessions = self._open_work.sessions(partitions)
         for session, partition in open_sessions:
             self._owner(session, partition, member=member, owners=owners, fresh=False)
         if open_sessions:
             log.info("sessions have open work", count=len(open_sessions))
-
-    def _listing(self, message: Message) -> ListSession | None:
-        try:
-            command = self._parts.codec.command(message.value)
-        except Undecodable as error:
-            log.warning("skipped a line of the directory", key=message.key, error=str(error))
-            return None
-        return command if isinstance(command, ListSession) else None
 
     async def _deliver(self, message: Message, member: Member, owners: asyncio.TaskGroup) -> None:
         try:
@@ -320,10 +305,6 @@ class Orchestrator:
                     await self._room.wait()
         except TimeoutError:
             log.warning("runs are still under way: the next owner will go on with them", sessions=len(self._owners))
-
-
-def _epoch(known: tuple[ListSession, int] | None) -> int:
-    return 0 if known is None else known[0].epoch
 
 
 def _counts(parts: OrchestratorParts) -> Callable[[type[Event]], Counter]:

@@ -495,6 +495,29 @@ async def test_a_replay_from_the_end_gives_what_comes_and_nothing_that_was(store
         assert contents(live) == sorted(fresh)
 
 
+async def test_a_replay_from_offsets_gives_what_comes_after_them(store: Store, client: Client, topic: str):
+    """Q6: one inside, one at the end, one that there is not, and a partition that is not named"""
+    await publish(client.queue, topic, 60, keys=20)
+    async with asyncio.timeout(store.patience_seconds):
+        whole = await collected(client.queue.replay(topic))
+        by_partition = {p: [message for message in whole if message.partition == p] for p in ALL}
+        assert len(by_partition) == 4 and all(len(kept) > 2 for kept in by_partition.values())
+        since = {0: by_partition[0][2].offset, 1: by_partition[1][-1].offset + 1, 2: 1_000_000}
+        rest = [*by_partition[0][2:], *by_partition[2], *by_partition[3]]
+        assert contents(await collected(client.queue.replay(topic, since=since))) == contents(rest)
+        chosen = frozenset({0, 1})
+        part = await collected(client.queue.replay(topic, since=since, partitions=chosen))
+        assert contents(part) == contents(by_partition[0][2:])
+        async with aclosing(client.queue.replay(topic, since=since, follow=True)) as batches:
+            there: list[Message] = []
+            while len(there) < len(rest):
+                there.extend(await anext(batches))
+            fresh = await publish(client.queue, topic, 5, start=60, keys=20)
+            while len(there) < len(rest) + 5:
+                there.extend(await anext(batches))
+            assert contents(there) == sorted([*contents(rest), *fresh])
+
+
 async def test_a_compacted_topic_keeps_the_last_message_of_each_key(store: Store, client: Client):
     """Q6"""
     topic = f"topic-{uuid4().hex[:12]}"

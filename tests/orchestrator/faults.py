@@ -12,7 +12,7 @@ from playhead.accept import Head, Record
 from playhead.errors import Unavailable
 from playhead.ids import BEGINNING, Cursor, SessionId
 from playhead.log import Page, SessionLog
-from playhead.queue import Assigned, Delivery, Member, Message, Queue, Revoked, TopicSpec
+from playhead.queue import Assigned, Delivery, Member, Message, Queue, Revoked, Since, TopicSpec
 
 Fault = Literal["before", "after"]
 """Where it happens: before the store acts, or after, so that what was done is not known to have been."""
@@ -93,7 +93,7 @@ class FaultyQueue:
         self,
         topic: str,
         *,
-        since: Literal["beginning", "end"] = "beginning",
+        since: Since = "beginning",
         follow: bool = False,
         partitions: frozenset[int] | None = None,
     ) -> AsyncGenerator[tuple[Message, ...], None]:

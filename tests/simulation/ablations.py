@@ -97,9 +97,9 @@ ABLATIONS = (
     ),
     Ablation(
         "a new owner does not look for open work in the directory",
-        f"{OWNER}.service:Orchestrator._recover",
-        "for listing, partition in newest.values() if listing.open]",
-        "for listing, partition in newest.values() if False]",
+        f"{OWNER}.directory:OpenWork.sessions",
+        "for session in self._open.get(partition, ())]",
+        "for session in ()]",
     ),
     Ablation(
         "open work is not listed",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Literal
 
 from playhead.adapters.shelf import no_such_topic, partition_for
 from playhead.errors import Unavailable
-from playhead.queue import Message, TopicSpec
+from playhead.queue import Message, Since, TopicSpec
 
 from tests.simulation.group import Group, SimMember
 from tests.simulation.loop import process_of
@@ -74,7 +73,7 @@ class SimQueue:
         self,
         topic: str,
         *,
-        since: Literal["beginning", "end"] = "beginning",
+        since: Since = "beginning",
         follow: bool = False,
         partitions: frozenset[int] | None = None,
     ) -> AsyncGenerator[tuple[Message, ...], None]:
@@ -86,7 +85,8 @@ class SimQueue:
         ears[ear] = None
         try:
             ends = await network.call(lambda: {p: found.ends[p] for p in wanted})
-            positions = dict(ends) if since == "end" else dict.fromkeys(wanted, 0)
+            starts = since if isinstance(since, Mapping) else ends if since == "end" else {}
+            positions = {p: starts.get(p, 0) for p in wanted}
             for batch in await network.call(lambda: self._between(found, positions, ends)):
                 yield batch
             positions = ends

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from playhead.adapters.memory import MemoryQueue
 from playhead.archive import Archive
@@ -30,7 +30,7 @@ from playhead.errors import Unavailable
 from playhead.events import Json
 from playhead.ids import CallId, RunId, SessionId, digest
 from playhead.lifespan import Lifespan
-from playhead.queue import Delivery, Member, Message, Queue, Topics, TopicSpec
+from playhead.queue import Delivery, Member, Message, Queue, Since, Topics, TopicSpec
 from playhead.redaction import Redactor
 from playhead.telemetry import Telemetry
 from playhead.tools import Tool
@@ -258,7 +258,7 @@ class WearyQueue:
         self,
         topic: str,
         *,
-        since: Literal["beginning", "end"] = "beginning",
+        since: Since = "beginning",
         follow: bool = False,
         partitions: frozenset[int] | None = None,
     ) -> AsyncGenerator[tuple[Message, ...], None]:

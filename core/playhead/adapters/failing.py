@@ -10,7 +10,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Literal
 
 from playhead.accept import Head, Record
 from playhead.archive import Archive
@@ -18,7 +17,7 @@ from playhead.errors import Unavailable
 from playhead.failpoints import Action, Faults
 from playhead.ids import BEGINNING, Cursor, SessionId
 from playhead.log import Page, SessionLog
-from playhead.queue import Delivery, Member, Message, Queue, Topics, TopicSpec
+from playhead.queue import Delivery, Member, Message, Queue, Since, Topics, TopicSpec
 
 __all__ = ["FailingArchive", "FailingLog", "FailingQueue"]
 
@@ -108,7 +107,7 @@ class FailingQueue:
         self,
         topic: str,
         *,
-        since: Literal["beginning", "end"] = "beginning",
+        since: Since = "beginning",
         follow: bool = False,
         partitions: frozenset[int] | None = None,
     ) -> AsyncGenerator[tuple[Message, ...], None]:

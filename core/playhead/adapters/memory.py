@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from secrets import token_bytes
-from typing import Literal
 
 from playhead.accept import Head, Record, genesis
 from playhead.adapters.chain import appended, check_append, head_at
@@ -21,7 +20,7 @@ from playhead.adapters.shelf import Commit, Listeners, Place, check_size, no_suc
 from playhead.errors import CursorConflict, UnknownSession
 from playhead.ids import BEGINNING, Cursor, SessionId, session_id
 from playhead.log import Page
-from playhead.queue import Member, Message, TopicSpec
+from playhead.queue import Member, Message, Since, TopicSpec
 
 __all__ = ["MemoryQueue", "MemorySessionLog"]
 
@@ -161,7 +160,7 @@ class MemoryQueue:
         self,
         topic: str,
         *,
-        since: Literal["beginning", "end"] = "beginning",
+        since: Since = "beginning",
         follow: bool = False,
         partitions: frozenset[int] | None = None,
     ) -> AsyncGenerator[tuple[Message, ...], None]:

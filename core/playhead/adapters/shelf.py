@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import Protocol
 
 from playhead.adapters.progress import Progress
 from playhead.codec import RECORD_BYTES_MAX
 from playhead.errors import Misconfigured, TooLarge
-from playhead.queue import Message
+from playhead.queue import Message, Since
 
 __all__ = [
     "BATCH_MESSAGES_MAX",
@@ -126,7 +126,7 @@ async def replay(
     shelf: Shelf,
     topic: str,
     *,
-    since: Literal["beginning", "end"],
+    since: Since,
     follow: bool,
     partitions: frozenset[int] | None,
 ) -> AsyncGenerator[tuple[Message, ...], None]:
@@ -137,7 +137,7 @@ async def replay(
     # Listening starts before the ends are looked up, so nothing can fall between what was there and what arrives.
     with shelf.listeners.attached(listener, {topic: width}):
         ends = await shelf.ends(topic)
-        positions = {p: ends.get(p, 0) if since == "end" else 0 for p in sorted(wanted)}
+        positions = {p: _start(since, p, ends.get(p, 0)) for p in sorted(wanted)}
         for partition, start in positions.items():
             position, end = start, ends.get(partition, 0)
             while position < end:
@@ -157,6 +157,13 @@ async def replay(
                     positions[partition] = batch[-1].offset + 1
                     yield tuple(batch)
             await listener.news.wait()
+
+
+def _start(since: Since, partition: int, end: int) -> int:
+    if isinstance(since, str):
+        return end if since == "end" else 0
+    start = since.get(partition, 0)
+    return start if start <= end else 0
 
 
 def check_size(topic: str, value: bytes) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import Literal
 
 from playhead.adapters.kafka.connection import Cluster, NoTopic
 from playhead.adapters.kafka.follow import OutOfRange, fetch, follow
@@ -16,7 +15,7 @@ from playhead.adapters.kafka.wire import EARLIEST, LATEST, Place, end_of, partit
 from playhead.adapters.kafka.writer import Batch, Writer
 from playhead.codec import RECORD_BYTES_MAX
 from playhead.errors import Misconfigured, TooLarge
-from playhead.queue import Member, Message, TopicSpec
+from playhead.queue import Member, Message, Since, TopicSpec
 
 __all__ = ["KafkaQueue"]
 
@@ -65,7 +64,7 @@ class KafkaQueue:
         self,
         topic: str,
         *,
-        since: Literal["beginning", "end"] = "beginning",
+        since: Since = "beginning",
         follow: bool = False,
         partitions: frozenset[int] | None = None,
     ) -> AsyncGenerator[tuple[Message, ...], None]:
@@ -73,9 +72,7 @@ class KafkaQueue:
         there = range(await self._partitions(topic))
         places: list[Place] = [(topic, number) for number in there if partitions is None or number in partitions]
         try:
-            positions = {
-                place: await self._edge(place, EARLIEST if since == "beginning" else LATEST) for place in places
-            }
+            positions = {place: await self._start(since, place) for place in places}
             async with aclosing(self._kept(positions)) as chunks:
                 async for chunk in chunks:
                     yield _messages(chunk)
@@ -96,6 +93,11 @@ class KafkaQueue:
             return len(await self._cluster.patiently(lambda: self._cluster.leaders(topic)))
         except NoTopic as error:
             raise _missing(topic) from error
+
+    async def _start(self, since: Since, place: Place) -> int:
+        if isinstance(since, Mapping) and place[1] in since:
+            return since[place[1]]
+        return await self._edge(place, LATEST if since == "end" else EARLIEST)
 
     async def _edge(self, place: Place, which: int) -> int:
         return await self._cluster.patiently(lambda: end_of(self._cluster, place, which))

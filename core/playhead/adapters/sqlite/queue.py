@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Literal
 
 from playhead.adapters.groups import Groups
 from playhead.adapters.progress import Progress
@@ -29,7 +28,7 @@ from playhead.adapters.sqlite.messages import (
 from playhead.adapters.sqlite.reader import Reader
 from playhead.adapters.sqlite.ring import Ring
 from playhead.adapters.sqlite.writer import Writer
-from playhead.queue import Member, Message, TopicSpec
+from playhead.queue import Member, Message, Since, TopicSpec
 from playhead.telemetry import logger
 
 __all__ = ["SqliteQueue"]
@@ -77,7 +76,7 @@ class SqliteQueue:
         self,
         topic: str,
         *,
-        since: Literal["beginning", "end"] = "beginning",
+        since: Since = "beginning",
         follow: bool = False,
         partitions: frozenset[int] | None = None,
     ) -> AsyncGenerator[tuple[Message, ...], None]:
