@@ -5,7 +5,8 @@
 #   make soak     kill and stop processes at random for SOAK_ROUNDS (100) rounds, on a real Kafka
 #   make chaos    kill -9 at every failpoint of worker and owner, with every effect, on SQLite and on a real Kafka
 #   make once-storm   CALLS (500) calls that must not run twice, under random kills and suspensions (SEED)
-#   make kafka-chaos   FAULTS (300) faults of processes, brokers, disks and network on three real brokers (SEED)
+#   make kafka-chaos   FAULTS (300) faults of processes, brokers, disks and network on three real brokers (SEED,
+#                 PLACEMENT=lanes)
 #   make kill-storm    KILLS (1000) times kill -9 of `playhead dev` under load
 #   make power    power cuts under the SQLite store, at every moment
 #   make fuzz     every surface that strangers' bytes reach, SECONDS (60) each
@@ -63,8 +64,9 @@ once-storm: $(STAMP)
 
 kafka-chaos: FAULTS ?= 300
 kafka-chaos: SEED ?= 1
+kafka-chaos: PLACEMENT ?= topic
 kafka-chaos: $(STAMP)
-	PLAYHEAD_STORM_FAULTS=$(FAULTS) PLAYHEAD_STORM_SEED=$(SEED) \
+	PLAYHEAD_STORM_FAULTS=$(FAULTS) PLAYHEAD_STORM_SEED=$(SEED) PLAYHEAD_STORM_PLACEMENT=$(PLACEMENT) \
 		$(BIN)/python -m pytest -rs -s tests/chaos/test_kafka_storm.py $(PYTEST_ARGS)
 
 kill-storm: KILLS ?= 1000

@@ -17,8 +17,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from playhead.adapters.kafka.connection import Cluster, KafkaConnection
 from playhead.adapters.kafka.follow import catch_up
+from playhead.adapters.kafka.wire import Place, Stored
 from playhead.adapters.sqlite import open_sqlite
 from playhead.ids import SessionId
+from playhead.queue import Topics
 
 from tests.chaos.crowd import client
 from tests.history.folding import ENDS
@@ -44,13 +46,14 @@ PHASES = {
 """Where in its life a session was, by the last event that anybody had seen of it; `between` for all others."""
 
 
-async def read_all(history: History, urls: Sequence[str], kafka: str, prefix: str, sessions: Iterable[str]) -> None:
-    """Note the log of every session as each gateway shows it, and as it is stored."""
+async def read_all(history: History, urls: Sequence[str], kafka: str, topics: Topics, sessions: Iterable[str]) -> None:
+    """Note the log of every session as each gateway shows it, and as it is stored, void records and all."""
     cluster = Cluster(KafkaConnection(kafka), "reader")
     await cluster.open()
     try:
+        lanes = await _lanes(cluster, topics)
         for session in sessions:
-            records = await _stored(cluster, f"{prefix}.session.{session}")
+            records = lanes[session] if topics.lane_count else await _stored(cluster, topics.session(session))
             for number, url in enumerate(urls, 1):
                 await _note_all(history, f"reader-{number}", url, session, records)
     finally:
@@ -183,5 +186,18 @@ async def _shown(http: httpx2.AsyncClient, session: str) -> list[tuple[str, Any]
 
 
 async def _stored(cluster: Cluster, topic: str) -> list[str]:
-    async with aclosing(catch_up(cluster, (topic, 0), 0)) as chunks:
-        return [b64encode(record.value).decode() async for chunk in chunks for record in chunk.records]
+    return [b64encode(record.value).decode() for record in await _kept(cluster, (topic, 0))]
+
+
+async def _lanes(cluster: Cluster, topics: Topics) -> dict[str, list[str]]:
+    """Read all lanes once: what is stored under each session's name, in order."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for lane in range(topics.lane_count):
+        for record in await _kept(cluster, (topics.lanes, lane)):
+            found[(record.key or b"").decode()].append(b64encode(record.value).decode())
+    return found
+
+
+async def _kept(cluster: Cluster, place: Place) -> list[Stored]:
+    async with aclosing(catch_up(cluster, place, 0)) as chunks:
+        return [record async for chunk in chunks for record in chunk.records]

@@ -1,7 +1,7 @@
 """Three brokers, two processes of each role and the network between them under random faults; the checker has the word.
 
-A short slice of it is in every run of the tests. PLAYHEAD_STORM_FAULTS and PLAYHEAD_STORM_SEED choose another; what
-happens follows from the seed as far as the machine lets it.
+A short slice of it, for each placement, is in every run of the tests. PLAYHEAD_STORM_FAULTS, PLAYHEAD_STORM_SEED and
+PLAYHEAD_STORM_PLACEMENT choose another; what happens follows from the seed as far as the machine lets it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from playhead.queue import Topics
 
 from tests.chaos.crowd import Crowd, client
 from tests.chaos.keeping import Keeper, all_serving, roles
@@ -31,6 +32,9 @@ from tests.support.tcp_proxy import TcpProxy, proxying
 
 FAULTS = int(os.environ.get("PLAYHEAD_STORM_FAULTS", "8"))
 SEED = int(os.environ.get("PLAYHEAD_STORM_SEED", "1"))
+PLACEMENTS = os.environ.get("PLAYHEAD_STORM_PLACEMENT", "topic,lanes").split(",")
+LANES = 4
+"""Few, so that what goes on at once shares them."""
 KEPT = os.environ.get("PLAYHEAD_STORM_HISTORY", "")
 """Where the history is kept; a folder of the test else."""
 SPARE = 1 + FAULTS // 50
@@ -101,8 +105,9 @@ async def kafka() -> AsyncGenerator[tuple[Cluster, Sequence[TcpProxy]], None]:
 
 
 @pytest.mark.kafka
+@pytest.mark.parametrize("placement", PLACEMENTS)
 async def test_every_session_completes_after_a_storm_over_three_brokers(
-    tmp_path: Path, kafka: tuple[Cluster, Sequence[TcpProxy]]
+    tmp_path: Path, kafka: tuple[Cluster, Sequence[TcpProxy]], placement: str
 ) -> None:
     cluster, proxies = kafka
     stage = Stage(tmp_path, cluster.bootstrap, "tests.chaos.tool_app", TURNS)
@@ -111,6 +116,8 @@ async def test_every_session_completes_after_a_storm_over_three_brokers(
         "PLAYHEAD_LOST_SECONDS": str(LOST_SECONDS),
         "PLAYHEAD_KAFKA_REPLICATION_FACTOR": "3",
         "PLAYHEAD_KAFKA_MIN_INSYNC_REPLICAS": "2",
+        "PLAYHEAD_KAFKA_PLACEMENT": placement,
+        "PLAYHEAD_KAFKA_LANES": str(LANES),
     }
     history = History(time.monotonic, Path(KEPT) if KEPT else tmp_path / "history.jsonl")
     ahead = time.monotonic() - time.time()
@@ -125,10 +132,11 @@ async def test_every_session_completes_after_a_storm_over_three_brokers(
     async with asyncio.TaskGroup() as group:
         keeping = [group.create_task(keeper.keep()) for keeper in keepers]
         await all_serving(keepers, STARTED_SECONDS)
-        await asyncio.gather(*(spare.session(number) for number in range(SPARE)))
-        scene.spare_topics += [f"{stage.prefix}.session.{session}" for session in spare.sessions]
-        unused = [name for name in await cluster.topics() if ".session.ses_" in name and name not in scene.spare_topics]
-        scene.spare_topics += unused[:SPARE]
+        if placement == "topic":  # the topic of lanes is everybody's: who deletes it has deleted all
+            await asyncio.gather(*(spare.session(number) for number in range(SPARE)))
+            scene.spare_topics += [f"{stage.prefix}.session.{session}" for session in spare.sessions]
+            there = [name for name in await cluster.topics() if ".session.ses_" in name]
+            scene.spare_topics += [name for name in there if name not in scene.spare_topics][:SPARE]
         is_over = asyncio.Event()
         sitting = group.create_task(crowd.sit(is_over, AT_ONCE))
         await crowd.is_under_way.wait()
@@ -137,7 +145,8 @@ async def test_every_session_completes_after_a_storm_over_three_brokers(
         async with asyncio.timeout(CALM_SECONDS):
             await sitting
         assert await drained(cluster.bootstrap), "nobody consumed anything"
-        await read_all(history, urls, cluster.bootstrap, stage.prefix, crowd.sessions)
+        topics = Topics(stage.prefix, lane_count=LANES if placement == "lanes" else 0)
+        await read_all(history, urls, cluster.bootstrap, topics, crowd.sessions)
         deleted = {line["target"] for line in history.lines if line.get("kind") == "topic_deleted"}
         await nobody_knows(urls, [session for session in spare.sessions if any(session in name for name in deleted)])
         for task in keeping:
