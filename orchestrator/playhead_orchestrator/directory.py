@@ -16,6 +16,9 @@ __all__ = ["OpenWork"]
 
 log = logger(__name__)
 
+Said = tuple[int, int]
+"""What orders the lines of a session: the epoch of who wrote it, and the last seq that it knew of."""
+
 
 class OpenWork:
     """The directory as far as it was read. Only what is open is kept, and nothing is read twice.
@@ -29,7 +32,7 @@ class OpenWork:
         self._topic = topic
         self._codec = codec
         self._read_to: dict[int, int] = {}
-        self._open: dict[int, dict[SessionId, int]] = {}
+        self._open: dict[int, dict[SessionId, Said]] = {}
 
     async def read(self, partitions: frozenset[int] | None = None) -> None:
         """Read what is new in some partitions, or in all. Raises `Unavailable`, `Misconfigured`."""
@@ -54,10 +57,10 @@ class OpenWork:
         if kind is not ListSession:
             return
         there = self._open.setdefault(message.partition, {})
-        session, epoch = SessionId(fields["session"]), int(fields["epoch"])
-        # An owner that woke late may have written its line after its successor's. One that says too much is no harm:
-        # who looks finds nothing to do.
-        if epoch >= there.get(session, epoch):
+        session, said = SessionId(fields["session"]), (int(fields["epoch"]), int(fields["last_seq"]))
+        # An owner that woke late may have written its line after its successor's, and a line that its owner had given
+        # up may arrive after the next one. That too much is open is no harm: who looks finds nothing to do.
+        if said >= there.get(session, said):
             there.pop(session, None)
             if fields["open"]:
-                there[session] = epoch
+                there[session] = said

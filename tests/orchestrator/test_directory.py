@@ -53,8 +53,8 @@ async def directory() -> tuple[Counting, OpenWork]:
     return queue, OpenWork(queue, TOPIC, CODEC)
 
 
-async def say(queue: MemoryQueue, session: SessionId, epoch: int, *, is_open: bool) -> None:
-    line = ListSession(session, "helper", "running" if is_open else "idle", is_open, 1, 2, Seq(3), epoch)
+async def say(queue: MemoryQueue, session: SessionId, epoch: int, *, is_open: bool, seq: int = 3) -> None:
+    line = ListSession(session, "helper", "running" if is_open else "idle", is_open, 1, 2, Seq(seq), epoch)
     await queue.publish(TOPIC, session, CODEC.encode(line))
 
 
@@ -100,6 +100,19 @@ async def test_a_line_of_an_owner_that_woke_late_does_not_hide_its_successor_s_w
     await work.read()
     assert listed(work) == {ONE}
     await say(queue, ONE, 2, is_open=False)
+    await work.read()
+    assert listed(work) == set()
+
+
+async def test_a_line_that_arrives_again_after_the_next_one_does_not_hide_what_was_begun_since() -> None:
+    """Seed 69460 of the simulation, at 42672ee: a run's end was listed late, and the next run was forgotten."""
+    queue, work = await directory()
+    await say(queue, ONE, 1, is_open=False, seq=16)
+    await say(queue, ONE, 1, is_open=True, seq=19)
+    await say(queue, ONE, 1, is_open=False, seq=16)
+    await work.read()
+    assert listed(work) == {ONE}
+    await say(queue, ONE, 1, is_open=False, seq=30)
     await work.read()
     assert listed(work) == set()
 
