@@ -48,6 +48,10 @@ class OpenWork:
 
     def _note(self, message: Message) -> None:
         self._read_to[message.partition] = message.offset + 1
+        there = self._open.setdefault(message.partition, {})
+        if not message.value:  # the session was deleted
+            there.pop(SessionId(message.key), None)
+            return
         try:
             # Not as a command, which is checked to be canonical: that takes four times as long.
             kind, fields = self._codec.fields(message.value)
@@ -56,7 +60,6 @@ class OpenWork:
             return
         if kind is not ListSession:
             return
-        there = self._open.setdefault(message.partition, {})
         session, said = SessionId(fields["session"]), (int(fields["epoch"]), int(fields["last_seq"]))
         # An owner that woke late may have written its line after its successor's, and a line that its owner had given
         # up may arrive after the next one. That too much is open is no harm: who looks finds nothing to do.

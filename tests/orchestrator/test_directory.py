@@ -117,6 +117,15 @@ async def test_a_line_that_arrives_again_after_the_next_one_does_not_hide_what_w
     assert listed(work) == set()
 
 
+async def test_a_deleted_session_has_no_work() -> None:
+    queue, work = await directory()
+    await say(queue, ONE, 1, is_open=True)
+    await work.read()
+    await queue.publish(TOPIC, ONE, b"")
+    await work.read()
+    assert listed(work) == set()
+
+
 async def test_a_reading_that_breaks_off_is_gone_on_with_where_it_was() -> None:
     queue, work = await directory()
     for session in (ONE, TWO, THREE):
