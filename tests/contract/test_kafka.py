@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -369,6 +370,29 @@ async def test_an_outage_loses_nothing_and_everything_goes_on_by_itself(  # noqa
     for task in listening:
         task.cancel()
     await asyncio.gather(*listening, return_exceptions=True)
+
+
+async def test_a_commit_that_took_too_long_and_then_failed_is_nobody_s_unnoticed_error(
+    broker: Broker, store: KafkaStore, topics: Topics, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client library commits in a task that goes on when it is no longer waited for."""
+    await store.queue.prepare(topics.requests)
+    unnoticed: list[str] = []
+    caplog.set_level("INFO", "playhead.adapters.kafka.member")
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unnoticed.append(str(context)))
+    async with store.queue.join("group", topics.requests.name) as member:
+        await store.queue.publish(topics.requests.name, "one", b"value")
+        (message,) = await take(member, 1, seconds=20)
+        broker.freeze()
+        member.acknowledge(message)
+        await until(lambda: "will be tried again: TimeoutError()" in caplog.text, 20)
+        broker.kill()
+        await asyncio.to_thread(broker.restart)
+        await store.queue.publish(topics.requests.name, "two", b"value")
+        await take(member, 1, seconds=60)
+    gc.collect()
+    await asyncio.sleep(0)
+    assert unnoticed == []
 
 
 async def test_a_follower_that_falls_behind_reads_for_itself_and_misses_nothing(store: KafkaStore) -> None:

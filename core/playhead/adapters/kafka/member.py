@@ -90,6 +90,7 @@ class GroupMember(ConsumerRebalanceListener):
         except (KafkaError, OSError) as error:
             await self._consumer.stop()
             raise Unavailable(f"cannot join group {self._group}: {error}") from error
+        _notice_commits(self._consumer)
         self._consumer.subscribe(topics=sorted(self._topics), listener=self)
         self._background.start(self._pump())
         self._background.start(self._commit_often())
@@ -257,6 +258,23 @@ class GroupMember(ConsumerRebalanceListener):
             return await self._cluster.patiently(ask, OFFSETS_SECONDS)
         except Unavailable:
             return {}
+
+
+def _notice_commits(consumer: Any) -> None:  # Any: as below
+    """Take note of how a commit ends for which nobody waits any more.
+
+    aiokafka shields a commit from being cancelled. One that fails after our timeout would be reported by the event loop
+    as an exception that nobody retrieved.
+    """
+    coordinator = consumer._coordinator
+    send = coordinator._do_commit_offsets
+
+    def noticed(*what: Any) -> asyncio.Task[None]:
+        sending: asyncio.Task[None] = asyncio.get_running_loop().create_task(send(*what))
+        sending.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+        return sending
+
+    coordinator._do_commit_offsets = noticed
 
 
 class _Client(AIOKafkaClient):
