@@ -43,7 +43,7 @@ class Store:
     """Open another client of it, to be closed by who asked."""
     groups_span_clients: bool = False
     """Whether members of one group may be in different clients (processes)."""
-    patience_seconds: float = 5.0
+    patience_seconds: float = 20.0
     """The longest wait for anything that must happen."""
     _clients: AsyncExitStack = field(default_factory=AsyncExitStack)
 

@@ -10,7 +10,7 @@ from playhead.adapters.shelf import BATCH_MESSAGES_MAX
 from playhead.errors import Misconfigured
 from playhead.queue import Assigned, Revoked, TopicSpec
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 20.0
 
 
 async def queue_of_two(*, grace_seconds: float = 60.0) -> MemoryQueue:

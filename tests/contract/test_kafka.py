@@ -37,7 +37,7 @@ from tests.support.broker import Broker, NoBroker
 pytestmark = pytest.mark.kafka
 
 CODEC = Codec()
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 15.0
 OUTAGE_SECONDS = 6.0
 
 

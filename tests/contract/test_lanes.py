@@ -37,7 +37,7 @@ from playhead.queue import Topics
 from playhead.testing import chain, named_session, read_all, read_until, said
 
 CODEC = Codec()
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
 
 
 class Counting(Cluster):

@@ -20,7 +20,7 @@ from playhead.ids import Seq, SessionId
 from playhead.queue import Message, TopicSpec
 from playhead.testing import chain, named_session, read_all, read_until, said
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 20.0
 ROOT = Path(__file__).parents[2]
 
 

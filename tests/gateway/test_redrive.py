@@ -21,7 +21,7 @@ from tests.gateway.support import NOW, World, client_of, until_ready
 from tests.orchestrator.stage import Actor, Stage, answer, names, only
 from tests.tool_workers.workshop import Workshop
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 20.0
 URL = "/v1/deadletters"
 
 

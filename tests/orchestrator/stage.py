@@ -39,7 +39,7 @@ from playhead_orchestrator.service import Orchestrator
 
 __all__ = ["Actor", "Hand", "Script", "Stage", "answer", "names", "only", "use"]
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 20.0
 LEASE_KEY = b"a key for tests"
 
 Script = Callable[[ModelRequest], AsyncGenerator[Sequence[Said], None]]

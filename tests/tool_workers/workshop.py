@@ -39,7 +39,7 @@ from playhead_tool_workers.parts import WorkerParts
 from playhead_tool_workers.retry import Backoff
 from playhead_tool_workers.service import Worker
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 20.0
 SESSION = SessionId(f"ses_{digest('a session for tests')}")
 
 QUICK = WorkerLimits(
