@@ -359,6 +359,12 @@ class ListSession:
     metadata: Json = Json("{}")
     tenant: str | None = None
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """What orders a session's lines, which may arrive late: a former owner still speaks, or one says again what it
+        had given up."""
+        return self.epoch, self.last_seq
+
 
 @dataclass(frozen=True, slots=True)
 class Access:

@@ -170,7 +170,7 @@ class Catalog:
         if said is None:
             self._sessions.pop(message.key, None)
             self._count(known, None)
-        elif isinstance(said, ListSession) and (known is None or _version(said) >= _version(known)):
+        elif isinstance(said, ListSession) and (known is None or said.version >= known.version):
             self._sessions[message.key] = said
             self._count(known, said)
         if len(self._sessions) > self._limits.directory_max:
@@ -193,11 +193,6 @@ class Catalog:
         oldest = nsmallest(count, self._sessions.items(), key=lambda item: item[1].updated_at)
         for key, _ in oldest:
             self._count(self._sessions.pop(key), None)
-
-
-def _version(line: ListSession) -> tuple[int, int]:
-    """Order what is said of a session: a former owner may still speak."""
-    return line.epoch, line.last_seq
 
 
 def _age(line: ListSession) -> tuple[int, str]:
