@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
-from playhead.adapters.shelf import no_such_topic, partition_for
+from playhead.adapters.shelf import no_such_topic, partition_for, start_of
 from playhead.errors import Unavailable
 from playhead.queue import Message, Since, TopicSpec
 
@@ -85,8 +85,7 @@ class SimQueue:
         ears[ear] = None
         try:
             ends = await network.call(lambda: {p: found.ends[p] for p in wanted})
-            starts = since if isinstance(since, Mapping) else ends if since == "end" else {}
-            positions = {p: starts.get(p, 0) for p in wanted}
+            positions = {p: start_of(since, p, ends[p]) for p in wanted}
             for batch in await network.call(lambda: self._between(found, positions, ends)):
                 yield batch
             positions = ends

@@ -27,6 +27,7 @@ __all__ = [
     "no_such_topic",
     "partition_for",
     "replay",
+    "start_of",
 ]
 
 BATCH_MESSAGES_MAX = 256
@@ -137,7 +138,7 @@ async def replay(
     # Listening starts before the ends are looked up, so nothing can fall between what was there and what arrives.
     with shelf.listeners.attached(listener, {topic: width}):
         ends = await shelf.ends(topic)
-        positions = {p: _start(since, p, ends.get(p, 0)) for p in sorted(wanted)}
+        positions = {p: start_of(since, p, ends.get(p, 0)) for p in sorted(wanted)}
         for partition, start in positions.items():
             position, end = start, ends.get(partition, 0)
             while position < end:
@@ -159,7 +160,8 @@ async def replay(
             await listener.news.wait()
 
 
-def _start(since: Since, partition: int, end: int) -> int:
+def start_of(since: Since, partition: int, end: int) -> int:
+    """Tell where the replay of a partition that ends there begins."""
     if isinstance(since, str):
         return end if since == "end" else 0
     start = since.get(partition, 0)
