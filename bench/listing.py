@@ -1,6 +1,6 @@
 """Fills the directory of a deployment with lines of sessions that are over, as a year of sessions would.
 
-Whoever is given partitions reads the whole directory of them: a hand-over takes as long as that takes.
+An orchestrator reads them all before it takes part: no hand-over may take as long as that takes.
 """
 
 from __future__ import annotations
