@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import orjson
 import psutil
 
-from bench.systems import cpu_seconds_of
+from bench.systems import ROOT, cpu_seconds_of
 
-__all__ = ["Others", "machine"]
+__all__ = ["RESULTS", "Others", "machine", "store"]
+
+RESULTS = ROOT / "bench" / "results"
 
 OTHERS_CORES_MAX = 0.2
 
@@ -30,6 +35,14 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: version(name) for name in ("anthropic", "openai", "fastapi", "uvicorn", "uvloop", "aiokafka")},
     }
+
+
+def store(kind: str, where: Mapping[str, Any], found: Mapping[str, Any]) -> Path:
+    """Keep what was found on a machine, under the time when that was; give the file. `kind` may be empty."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{kind}{'-' if kind else ''}{where['at'].replace(':', '')}.json"
+    path.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
+    return path
 
 
 class Others:

@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from statistics import median
 from typing import Any
 
@@ -36,16 +36,16 @@ from playhead.log import SessionLog
 from playhead.queue import Topics
 
 from bench.footprint import MIB, bytes_of_topics
-from bench.machine import Others, machine
+from bench.machine import Others, machine, store
 from bench.raw import STAMP, delay_ms
-from bench.stage import Broker, in_turn, say, start_broker
+from bench.sampling import Processes
+from bench.stage import Broker, Result, ask, in_turn, say, start_broker
 from bench.systems import ROOT, NotStarted
-from bench.table import quantile
+from bench.table import Figures, quantile
 from bench.writing import Into, IntoLog, Writing
 
-__all__ = ["Measured", "main", "rows"]
+__all__ = ["ROWS", "Broken", "Followers", "main", "measure", "rows"]
 
-RESULTS = ROOT / "bench" / "results"
 PREFIX = "bench"
 LANES = 64
 RATE_MAX = 5.0
@@ -71,34 +71,7 @@ Case = tuple[str, int]
 """A placement and how many sessions are live."""
 
 
-@dataclass(slots=True)
-class Measured:
-    """What one case came to; a figure a round. Times in milliseconds, memory in MiB."""
-
-    start_p50: list[float] = field(default_factory=list[float])
-    start_p99: list[float] = field(default_factory=list[float])
-    opened_per_second: list[float] = field(default_factory=list[float])
-    append_p50: list[float] = field(default_factory=list[float])
-    append_p99: list[float] = field(default_factory=list[float])
-    arrival_p50: list[float] = field(default_factory=list[float])
-    arrival_p99: list[float] = field(default_factory=list[float])
-    cpu_us: list[float] = field(default_factory=list[float])
-    rss_mib: list[float] = field(default_factory=list[float])
-    second_ready: list[float] = field(default_factory=list[float])
-    end_p50: list[float] = field(default_factory=list[float])
-    read_p50: list[float] = field(default_factory=list[float])
-    broker_cores: list[float] = field(default_factory=list[float])
-    broker_mib: list[float] = field(default_factory=list[float])
-    broker_files: list[float] = field(default_factory=list[float])
-    broker_bytes: list[float] = field(default_factory=list[float])
-
-    def add(self, figures: Mapping[str, float]) -> None:
-        """Add a round's figures."""
-        for name, figure in figures.items():
-            getattr(self, name).append(figure)
-
-
-ROWS: Sequence[tuple[str, str, str]] = (
+ROWS: Sequence[tuple[str, str, str]] = (  # a title, the figure's name, and that of what stands beside it
     ("beginning a session: created, first event kept, p50 / p99 (ms)", "start_p50", "start_p99"),
     ("sessions opened a second, 64 at once", "opened_per_second", ""),
     ("append, p50 / p99 (ms)", "append_p50", "append_p99"),
@@ -108,19 +81,18 @@ ROWS: Sequence[tuple[str, str, str]] = (
     ("a client that is new: until its first answer (ms)", "second_ready", ""),
     ("its look for the end of a session, p50 (ms)", "end_p50", ""),
     ("its reading of a session, p50 (ms)", "read_p50", ""),
-    ("broker: cores", "broker_cores", ""),
-    ("broker: memory (MiB)", "broker_mib", ""),
-    ("broker: open files", "broker_files", ""),
+    ("broker: cores", "broker.cores", ""),
+    ("broker: memory (MiB)", "broker.rss_mib", ""),
+    ("broker: open files", "broker.fds", ""),
     ("broker: bytes of a delta", "broker_bytes", ""),
 )
 
 
-def rows(measured: Mapping[Case, Measured]) -> list[str]:
-    """Write the table as Markdown: medians, with the range of the rounds where there are several."""
-    heads = " | ".join(f"{placement}, {count:,}" for placement, count in measured)
-    lines = [f"| | {heads} |", f"|---|{'---|' * len(measured)}"]
+def rows(figures: Figures) -> list[str]:
+    """Write the table as Markdown, a column a case: medians, with the range of the rounds where there are several."""
+    lines = [f"| | {' | '.join(figures)} |", f"|---|{'---|' * len(figures)}"]
     for title, name, beside in ROWS:
-        cells = [_cell(getattr(each, name), getattr(each, beside, [])) for each in measured.values()]
+        cells = [_cell(found.get(name, ()), found.get(beside, ())) for found in figures.values()]
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines
 
@@ -232,11 +204,12 @@ async def _live(writing: Writing, followers: Followers, seconds: float, broker: 
     followers.follow(writing.sessions)
     await followers.reach(dict.fromkeys(writing.sessions, 2))
     kept = sum(bytes_of_topics(broker.address, PREFIX).values())
-    used, brokers, at = time.process_time(), _cpu_of(broker), time.monotonic()
+    looked = Processes({"broker": broker.pid} if broker.pid else {}, {})
+    await looked.sample()  # from now on CPU is counted
+    used = time.process_time()
     wrote: dict[str, Any] = await writing.write(seconds)
     await followers.reach(dict(zip(writing.sessions, wrote["last"], strict=True)))
-    passed, delays = time.monotonic() - at, followers.delays_ms
-    family = _family(broker)
+    delays = followers.delays_ms
     return {
         "append_p50": wrote["append_p50_ms"],
         "append_p99": wrote["append_p99_ms"],
@@ -244,10 +217,8 @@ async def _live(writing: Writing, followers: Followers, seconds: float, broker: 
         "arrival_p99": quantile(delays, 0.99),
         "cpu_us": (time.process_time() - used) / len(delays) * 1e6,
         "rss_mib": psutil.Process().memory_info().rss / MIB,
-        "broker_cores": (_cpu_of(broker) - brokers) / passed,
-        "broker_mib": sum(member.memory_info().rss for member in family) / MIB,
-        "broker_files": float(sum(member.num_fds() for member in family)),
         "broker_bytes": (sum(bytes_of_topics(broker.address, PREFIX).values()) - kept) / len(delays),
+        **await looked.sample(),
     }
 
 
@@ -275,33 +246,28 @@ async def _read(log: SessionLog, session: str) -> None:
             pass
 
 
-def _family(broker: Broker) -> list[psutil.Process]:
-    if broker.pid is None:
-        return []
-    root = psutil.Process(broker.pid)
-    return [root, *root.children(recursive=True)]
-
-
-def _cpu_of(broker: Broker) -> float:
-    times = [member.cpu_times() for member in _family(broker)]
-    return sum(each.user + each.system for each in times)
-
-
 def _apart(case: Case, seconds: float, broker: Broker) -> dict[str, float]:
     """Measure in a process of its own, so that memory is this case's. Raises `Broken`."""
     placement, count = case
     where = ["--kafka", broker.address, "--broker", str(broker.pid or 0)]
     what = ["--placements", placement, "--sessions", str(count), "--seconds", str(seconds)]
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.placements", "--here", *where, *what],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        timeout=MEASURE_SECONDS_MAX,
-        check=False,
-    )
-    if done.returncode:
-        raise Broken(f"{placement}, {count:,} sessions: {done.stdout.decode().strip() or 'it crashed'}")
-    return orjson.loads(done.stdout)
+    try:
+        said = ask("placements", "--here", *where, *what, seconds=MEASURE_SECONDS_MAX)
+    except subprocess.SubprocessError as error:
+        raise Broken(str(error)) from error
+    if "problem" in said:
+        raise Broken(said["problem"])
+    return said
+
+
+def _here(case: Case, seconds: float, broker: Broker) -> dict[str, Any]:
+    """Measure in this process; give the figures, or what went wrong."""
+    said: dict[str, Any] = {}
+    try:
+        said = dict(uvloop.run(measure(case, seconds, broker)))
+    except* (Broken, TimeoutError, Unavailable) as failures:
+        said = {"problem": str(failures.exceptions[0]) or "a follower did not come to the end"}
+    return said
 
 
 def _arguments() -> argparse.Namespace:
@@ -321,21 +287,24 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _all(arguments: argparse.Namespace) -> tuple[dict[Case, Measured], list[str]]:
-    cases = [(placement, count) for count in arguments.sessions for placement in arguments.placements]
-    measured = {case: Measured() for case in cases}
-    problems: list[str] = []
+def _all(arguments: argparse.Namespace) -> Result:
+    cases = {
+        f"{placement}, {count:,}": (placement, count)
+        for count in arguments.sessions
+        for placement in arguments.placements
+    }
+    result = Result({name: {} for name in cases})
     for number in range(arguments.rounds):
-        names = in_turn(number, [str(place) for place in range(len(cases))])
-        for case in (cases[int(name)] for name in names):
-            say(f"round {number + 1} of {arguments.rounds}: {case[0]}, {case[1]:,} sessions")
+        for name in in_turn(number, list(cases)):
+            say(f"round {number + 1} of {arguments.rounds}: {name} sessions")
             with ExitStack() as stack:
                 broker = start_broker(stack) if arguments.kafka == "start" else Broker(arguments.kafka)
                 try:
-                    measured[case].add(_apart(case, arguments.seconds, broker))
-                except (Broken, subprocess.TimeoutExpired) as error:
-                    problems.append(str(error))
-    return measured, problems
+                    for row, figure in _apart(cases[name], arguments.seconds, broker).items():
+                        result.add(name, row, figure)
+                except Broken as error:
+                    result.problems.append(f"{name} sessions: {error}")
+    return result
 
 
 def main() -> int:
@@ -343,32 +312,22 @@ def main() -> int:
     arguments = _arguments()
     if arguments.here:
         broker = Broker(arguments.kafka, arguments.broker or None)
-        case = arguments.placements[0], arguments.sessions[0]
-        said, found = "", dict[str, float]()
-        try:
-            found = uvloop.run(measure(case, arguments.seconds, broker))
-        except* (Broken, TimeoutError) as failures:
-            said = str(failures.exceptions[0]) or "a follower did not come to the end"
-        print(said or orjson.dumps(found).decode())
-        return 1 if said else 0
+        said = _here((arguments.placements[0], arguments.sessions[0]), arguments.seconds, broker)
+        print(orjson.dumps(said).decode())
+        return 0
     others, where = Others(), machine()
     try:
-        measured, problems = _all(arguments)
+        result = _all(arguments)
     except NotStarted as error:
         say(str(error))
         return 1
-    print("\n".join(rows(measured)))
+    print("\n".join(rows(result.figures)))
     print(f"\n{where['cores']} cores, {where['at']}; {others.say()}")
-    for problem in problems:
+    for problem in result.problems:
         print(f"PROBLEM: {problem}")
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"placements-{where['at'].replace(':', '')}.json"
-    stored = {"machine": where, "problems": problems} | {
-        f"{placement}, {count}": asdict(each) for (placement, count), each in measured.items()
-    }
-    path.write_bytes(orjson.dumps(stored, option=orjson.OPT_INDENT_2))
+    path = store("placements", where, {"machine": where, **asdict(result)})
     print(f"stored in {path.relative_to(ROOT)}")
-    return 1 if problems else 0
+    return 1 if result.problems else 0
 
 
 if __name__ == "__main__":

@@ -16,19 +16,16 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import orjson
-
-from bench.machine import Others, machine
+from bench.machine import Others, machine, store
 from bench.parts import PARTS, measure
 from bench.report import exit_code, lines, ordered
 from bench.rows import ROWS
 from bench.stage import Plan, Result, Stage, say
-from bench.systems import ROOT, NotStarted, has_lanes, start_provider, system_names
+from bench.systems import NotStarted, has_lanes, start_provider, system_names
 from bench.table import verdicts
 
 __all__ = ["main"]
 
-RESULTS = ROOT / "bench" / "results"
 
 FULL = Plan(
     rounds=5,
@@ -117,9 +114,7 @@ def main() -> int:
     described |= {"seconds": round(time.monotonic() - began, 1)}
     judged = [{**asdict(each), "reached": each.reached} for each in verdicts(ROWS, result.figures)]
     stored = {"machine": where, "plan": described, **asdict(result), "verdicts": judged}
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{where['at'].replace(':', '')}.json"
-    path.write_bytes(orjson.dumps(stored, option=orjson.OPT_INDENT_2))
+    path = store("", where, stored)
     if arguments.json:
         print(path.read_text())
     else:

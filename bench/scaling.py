@@ -30,13 +30,12 @@ import orjson
 
 from bench import handover
 from bench.fleet import ROLES, Fleet, Shape, cpu_of
-from bench.machine import Others, machine
+from bench.machine import Others, machine, store
 from bench.stage import Broker, say, start_broker
 from bench.systems import ROOT, Deployment, NotStarted, System, start_provider
 
 __all__ = ["PARTS", "Amount", "Measured", "main", "measure", "table"]
 
-RESULTS = ROOT / "bench" / "results"
 PROBLEMS_SHOWN_MAX = 10
 LOAD_SECONDS_MAX = 200.0
 IDLE_SECONDS = 2.0
@@ -306,9 +305,7 @@ def main() -> int:
         "bound_seconds": handover.BOUND_SECONDS,
         "problems": problems,
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"scaling-{where['at'].replace(':', '')}.json"
-    path.write_bytes(orjson.dumps(stored, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
+    path = store("scaling", where, stored)
     print(f"stored in {path.relative_to(ROOT)}")
     return 1 if problems or beyond else 0
 

@@ -125,13 +125,13 @@ def in_turn(number: int, names: Sequence[str]) -> Sequence[str]:
     return names if number % 2 == 0 else names[::-1]
 
 
-def ask(module: str, *arguments: str) -> dict[str, Any]:
-    """Run one of the benchmark's own programs and read the JSON that it prints."""
+def ask(module: str, *arguments: str, seconds: float = PROGRAM_SECONDS_MAX) -> dict[str, Any]:
+    """Run one of the benchmark's own programs, for so long at most, and read the JSON that it prints."""
     done = subprocess.run(
         [sys.executable, "-m", f"bench.{module}", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
-        timeout=PROGRAM_SECONDS_MAX,
+        timeout=seconds,
         check=True,
     )
     return orjson.loads(done.stdout)

@@ -29,7 +29,7 @@ from typing import Any, TextIO
 
 import orjson
 
-from bench.machine import Others, machine
+from bench.machine import RESULTS, Others, machine
 from bench.plot import drawn
 from bench.sampling import BrokerState, Processes, database_mib, open_broker
 from bench.series import OTHERS, judged, series_of
@@ -38,7 +38,6 @@ from bench.systems import ROOT, Deployment, NotStarted, System, start_deployment
 
 __all__ = ["Soak", "Step", "capacity_of", "main", "soak"]
 
-RESULTS = ROOT / "bench" / "results"
 SHARE = 0.6
 LATENCY = ("delta_p50_ms", "delta_p99_ms", "first_event_p50_ms")
 MINUTES = 60.0

@@ -28,13 +28,12 @@ from typing import Any
 import orjson
 import psutil
 
-from bench.machine import Others
+from bench.machine import Others, store
 from bench.systems import ROOT, Process, cpu_seconds_of, free_port
 from bench.viewing import Case, Figures, table
 
 __all__ = ["main", "measure"]
 
-RESULTS = ROOT / "bench" / "results"
 FEW = 10
 ANSWER_SECONDS_MAX = 150.0
 END_SECONDS_MAX = 20.0
@@ -228,9 +227,8 @@ def main() -> int:
     ]
     notes.append(others.say())
     shown, missed = table(sorted(all_figures, key=lambda each: planned.index(each.case)))
-    at = datetime.now(UTC).isoformat(timespec="seconds")
     stored = {
-        "at": at,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cores": os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 2),
         "figures": [asdict(figures) for figures in all_figures],
@@ -238,9 +236,7 @@ def main() -> int:
         "missed": missed,
         "notes": notes,
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"viewers-{at.replace(':', '')}.json"
-    path.write_bytes(orjson.dumps(stored, option=orjson.OPT_INDENT_2))
+    path = store("viewers", stored, stored)
     if arguments.json:
         print(path.read_text())
     else:

@@ -21,12 +21,11 @@ import orjson
 from bench.compare.comparison import render
 from bench.compare.measuring import PARTS, ROUNDS, SYSTEMS, compare
 from bench.compare.peers import PEERS, versions
-from bench.machine import machine
+from bench.machine import machine, store
 from bench.systems import ROOT
 
 __all__ = ["lines", "main", "together"]
 
-RESULTS = ROOT / "bench" / "results"
 MERGED = ("versions", "commands", "skipped")
 
 
@@ -89,9 +88,7 @@ def main() -> int:
         "skipped": comparison.skipped,
         "result": asdict(comparison.result),
     }
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"compare-{where['at'].replace(':', '')}.json"
-    path.write_bytes(orjson.dumps(stored, option=orjson.OPT_INDENT_2))
+    path = store("compare", where, stored)
     print("\n".join(lines(stored)))
     print(f"stored in {path.relative_to(ROOT)}")
     return 1 if comparison.result.problems else 0

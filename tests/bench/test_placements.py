@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Sequence
 
 import pytest
@@ -13,7 +14,7 @@ from playhead.events import TextDelta
 from playhead.ids import BEGINNING, Cursor, RunId, SessionId
 from playhead.log import Page
 
-from bench.placements import ROWS, Followers, Measured, measure, rows
+from bench.placements import ROWS, Followers, measure, rows
 from bench.stage import Broker
 
 SECONDS = 0.5
@@ -24,18 +25,17 @@ RUN = RunId("run_0123456789abcdef0123456789")
 @pytest.mark.kafka
 @pytest.mark.parametrize("placement", ["topic", "lanes"])
 async def test_each_placement_has_a_figure_in_each_row(kafka_bootstrap: str, placement: str) -> None:
-    measured = Measured()
-    measured.add(await measure((placement, SESSIONS), SECONDS, Broker(kafka_bootstrap)))
-    assert all(len(getattr(measured, name)) == 1 for _, *names in ROWS for name in names if name)
-    assert 0 < measured.append_p50[0] <= measured.append_p99[0]
-    assert 0 < measured.arrival_p50[0] <= measured.arrival_p99[0]
-    assert measured.opened_per_second[0] > 0 and measured.broker_bytes[0] > 0
+    # Of the broker nothing but its process is known: this one is looked at in its place.
+    found = await measure((placement, SESSIONS), SECONDS, Broker(kafka_bootstrap, os.getpid()))
+    assert {name for _, *names in ROWS for name in names if name} <= found.keys()
+    assert 0 < found["append_p50"] <= found["append_p99"]
+    assert 0 < found["arrival_p50"] <= found["arrival_p99"]
+    assert found["opened_per_second"] > 0 and found["broker_bytes"] > 0
 
 
 def test_a_case_that_did_not_work_is_a_column_without_figures() -> None:
-    worked = Measured()
-    worked.add({"append_p50": 1.25, "append_p99": 12.5, "broker_mib": 400.4})
-    lines = rows({("topic", 10_000): Measured(), ("lanes", 10_000): worked})
+    worked = {"append_p50": [1.25], "append_p99": [12.5], "broker.rss_mib": [400.4]}
+    lines = rows({"topic, 10,000": {}, "lanes, 10,000": worked})
     assert lines[0] == "| | topic, 10,000 | lanes, 10,000 |"
     assert "| append, p50 / p99 (ms) | – | 1.25 / 12.5 |" in lines
     assert "| broker: memory (MiB) | – | 400 |" in lines
