@@ -125,6 +125,20 @@ async def test_a_server_that_says_nothing_is_given_up_on_in_time():
                 pass
 
 
+async def test_a_server_is_ended_also_when_it_is_given_up_on_twice(tmp_path: Path):
+    noted = tmp_path / "pid"
+    deaf = f"deaf=sh -c 'cat > {tmp_path}/said; echo $$ > {noted}.new; mv {noted}.new {noted}; exec sleep 600'"
+    async with asyncio.timeout(SECONDS_MAX):
+        entering = asyncio.create_task(host_of(deaf, limits=McpLimits(start_seconds=0.5)).__aenter__())
+        while not noted.exists():  # noqa: ASYNC110 - a file; once it is there, the SDK is ending the program
+            await asyncio.sleep(0.01)
+        entering.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(noted.read_text()), 0)
+
+
 async def test_a_worker_runs_the_tools_of_a_server_from_pypi():
     shop = Workshop()
     async with asyncio.timeout(SECONDS_MAX), host_of(TIME) as host, shop.worker(*host.tools):

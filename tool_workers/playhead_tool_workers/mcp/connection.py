@@ -1,18 +1,21 @@
 """The connection to one server: started, kept, started again when it ends, and told of changes.
 
 One task owns the SDK's client from its beginning to its end, as the SDK demands; calls come from other tasks. A server
-that ends is started again, with growing delays, for as long as the worker lives.
+that ends is started again, with growing delays, for as long as the worker lives. The client is given up on by a scope
+of anyio's alone: the SDK ends a program behind a shield against those. `Task.cancel` breaks it, and the SDK then waits
+for as long as the program lives.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import math
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import cast
 
+import anyio
 import httpx2
 import mcp.types as mcp_types
 from mcp import Client, ClientSession, MCPError
@@ -62,10 +65,11 @@ class Connection:
         self._words = Words(server, parts.limits, parts.redact)
         self._task: asyncio.Task[None] | None = None
         self._session: ClientSession | None = None
+        self._scope = anyio.CancelScope()
         self._up = asyncio.Event()
         self._known = asyncio.Event()
         self._wake = asyncio.Event()
-        self._ended = self._stale = self._closing = self._inside = False
+        self._ended = self._stale = self._closing = False
         self._trouble = ""
 
     @property
@@ -96,10 +100,15 @@ class Connection:
         self._wake.set()
         if self._task is None:
             return
-        if self._inside:
-            await asyncio.wait({self._task}, timeout=self._limits.close_seconds)
-        self._task.cancel()
-        await asyncio.wait({self._task})
+        if self._session is None:
+            self._scope.cancel()
+        _, running = await asyncio.wait({self._task}, timeout=self._limits.close_seconds)
+        if running:
+            self._scope.cancel()
+            _, running = await asyncio.wait({self._task}, timeout=self._limits.close_seconds)
+        if running:
+            log.warning("an MCP server does not end; leaving it", server=self.server.label)
+            self._task.cancel()
 
     async def session(self) -> ClientSession:
         """Give what to call with. Raises `Unavailable` if the server is not there, nor soon."""
@@ -142,7 +151,6 @@ class Connection:
                 if not self._known.is_set() and not isinstance(cause, httpx2.TransportError | TimeoutError):
                     why = f"the {self.server.label} cannot be used: {self._trouble}{self._words}"
                     raise Misconfigured(why) from failure
-            self._inside = False
             if self._closing:
                 return
             failures = failures + 1 if loop.time() - began < self._limits.steady_seconds else 1
@@ -161,21 +169,23 @@ class Connection:
             message_handler=self._hear,
             cache=None,
         )
-        async with AsyncExitStack() as stack:
-            async with asyncio.timeout(self._limits.start_seconds):
-                await stack.enter_async_context(client)
+        with anyio.move_on_after(self._limits.start_seconds) as self._scope:
+            async with client:
                 await self._list(client)
-            if self._ended:
-                raise Unavailable("it ended at once")
-            self._session, self._inside = client.session, True
-            self._up.set()
-            self._known.set()
-            log.info("an MCP server is connected", server=self.server.label, name=self.name, tools=len(self.tools),
-                     protocol=client.protocol_version)  # fmt: skip
-            try:
-                await self._attend(client)
-            finally:
-                self._end()
+                if self._ended:
+                    raise Unavailable("it ended at once")
+                self._scope.deadline = math.inf
+                self._session = client.session
+                self._up.set()
+                self._known.set()
+                log.info("an MCP server is connected", server=self.server.label, name=self.name, tools=len(self.tools),
+                         protocol=client.protocol_version)  # fmt: skip
+                try:
+                    await self._attend(client)
+                finally:
+                    self._end()
+        if self._scope.cancelled_caught:
+            raise TimeoutError("no answer")
 
     async def _attend(self, client: Client) -> None:
         async with asyncio.TaskGroup() as group:

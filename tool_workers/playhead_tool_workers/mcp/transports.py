@@ -116,9 +116,10 @@ async def _stderr(words: Words) -> AsyncGenerator[TextIO, None]:
             yield writing
         finally:
             writing.close()
-            await asyncio.wait({listening}, timeout=STDERR_SECONDS)
-            listening.cancel()
-            await asyncio.wait({listening})
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait({listening}, timeout=STDERR_SECONDS)
+                listening.cancel()
+                await asyncio.wait({listening})
             transport.close()
 
 
