@@ -23,7 +23,7 @@ from playhead.log import Page, SessionLog
 from playhead.telemetry import logger
 
 from playhead_gateway.limits import Limits
-from playhead_gateway.ring import Ring
+from playhead_gateway.ring import Ring, Total
 from playhead_gateway.seats import Full, Names, Seats
 from playhead_gateway.tail import Tail, Viewer
 
@@ -73,6 +73,7 @@ class Fanout:
         self._tails: dict[SessionId, Tail] = {}
         self._tasks: dict[Tail, asyncio.Task[None]] = {}
         self._lingering: dict[Tail, asyncio.TimerHandle] = {}
+        self._in_rings = Total()
         self._seats = Seats(limits.viewers_max)
         self._group = asyncio.TaskGroup()
         self._pulse: asyncio.Task[None] | None = None
@@ -180,13 +181,9 @@ class Fanout:
             self._retire_one()
         # One event earlier than asked: the cursor's own event shows its tag, and whether it closed the session.
         start = Cursor(Seq(cursor.seq - 1)) if cursor.seq else BEGINNING
-        tail = Tail(session, cursor, end, Ring(start.seq, self.frame))
+        tail = Tail(session, cursor, end, Ring(start.seq, self.frame, self._in_rings))
         self._tails[session] = tail
         self._tasks[tail] = self._group.create_task(self._follow(tail, start), name=f"tail of {session}")
-        allowance = self._allowance()
-        if allowance < self.limits.ring_bytes_max:  # one more has made every other's share smaller
-            for other in self._tails.values():
-                other.ring.trim(allowance)
         return tail
 
     async def _place(self, tail: Tail, cursor: Cursor) -> Opening:
@@ -231,7 +228,7 @@ class Fanout:
         if tail.head is not None or cursor.seq == 0 or expired.first_seq > cursor.seq + 1:
             self._give_up(tail, CursorExpired(str(cursor), expired.first_seq))
             return
-        tail.ring = Ring(cursor.seq, self.frame)
+        tail.ring = Ring(cursor.seq, self.frame, self._in_rings)
         try:
             await self._read(tail, cursor)
         except PlayheadError as failure:
@@ -240,7 +237,7 @@ class Fanout:
     async def _read(self, tail: Tail, start: Cursor) -> None:
         async with aclosing(self.log.read(tail.session, start, follow=True)) as pages:
             async for page in pages:
-                tail.take(page, self.codec, self._allowance())
+                tail.take(page, self.codec, self._allowance(tail))
                 if tail.closed and tail.settled:
                     return
 
@@ -248,9 +245,18 @@ class Fanout:
         self._forget(tail)
         tail.fail(failure)
 
-    def _allowance(self) -> int:
-        share = self.limits.rings_bytes_max // max(1, len(self._tails))
-        return min(self.limits.ring_bytes_max, share)
+    def _allowance(self, tail: Tail) -> int:
+        """Give what a tail's ring may hold: its share only once all hold too much together, and then the others too.
+
+        Most sessions are small, or stay only for a client that may come back: they leave theirs to those that need it.
+        """
+        if self._in_rings.held <= self.limits.rings_bytes_max:
+            return self.limits.ring_bytes_max
+        share = min(self.limits.ring_bytes_max, self.limits.rings_bytes_max // max(1, len(self._tails)))
+        for other in self._tails.values():
+            if other is not tail:
+                other.ring.trim(share)
+        return share
 
     def _stay(self, tail: Tail) -> None:
         handle = self._lingering.pop(tail, None)
@@ -272,6 +278,7 @@ class Fanout:
     def _forget(self, tail: Tail) -> None:
         self._stay(tail)
         self._tasks.pop(tail, None)
+        tail.ring.leave()
         if self._tails.get(tail.session) is tail:
             del self._tails[tail.session]
 

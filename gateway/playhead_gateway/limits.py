@@ -64,7 +64,7 @@ class Limits:
     ring_bytes_max: int = 16 * MIB
     """What one open session keeps in memory to serve its viewers from."""
     rings_bytes_max: int = 256 * MIB
-    """The same for all open sessions together."""
+    """The same for all open sessions together. Past it each has a share, and who falls behind that is sent away."""
     chunk_bytes_max: int = 64 * KIB
     """The most that is written to a viewer at once."""
     sessions_open_max: int = 2_000

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from playhead.accept import Record
 from playhead.ids import Cursor, Seq
 
-__all__ = ["Ring"]
+__all__ = ["Ring", "Total"]
 
 RECORD_OVERHEAD = 400
 """What a record costs in memory beside its value: the object, two hashes, a number, its list slots, its tag."""
@@ -24,12 +24,20 @@ KEPT_AFTER_TRIM = 3, 4
 """A trim goes this far below the allowance, so that not every append moves the whole list."""
 
 
-class Ring:
-    """The records after `first - 1`, up to the last one appended."""
+class Total:
+    """What several rings hold together, in bytes."""
 
-    def __init__(self, after: int, frame: Callable[[Record], bytes]) -> None:
+    def __init__(self) -> None:
+        self.held = 0
+
+
+class Ring:
+    """The records after `first - 1`, up to the last one appended. `total` counts it among others until it leaves."""
+
+    def __init__(self, after: int, frame: Callable[[Record], bytes], total: Total | None = None) -> None:
         self.first = after + 1
         self.held = 0
+        self._total = total or Total()
         self._frame = frame
         self._entries: list[Record | bytes] = []
         # The tag of each entry, and before them the tag of the record that the first entry follows.
@@ -58,7 +66,7 @@ class Ring:
         for record in records:
             self._entries.append(record)
             self._tags.append(record.hash[:4])
-            self.held += len(record.value) + RECORD_OVERHEAD
+        self._hold(sum(map(_cost, records)))
 
     def take(self, after: int, bytes_max: int) -> tuple[Sequence[bytes], Cursor]:
         """Give the frames after a covered seq, at least one if there is one, and the place that they lead to.
@@ -94,19 +102,30 @@ class Ring:
             return
         self._taken.clear()
         kept, of = KEPT_AFTER_TRIM
-        wanted, dropped = allowance * kept // of, 0
-        while self.held > wanted and dropped < len(self._entries) - newest:
-            self.held -= _cost(self._entries[dropped])
+        excess = self.held - allowance * kept // of
+        freed = dropped = 0
+        while freed < excess and dropped < len(self._entries) - newest:
+            freed += _cost(self._entries[dropped])
             dropped += 1
+        self._hold(-freed)
         del self._entries[:dropped]
         del self._tags[:dropped]
         self.first += dropped
 
+    def leave(self) -> None:
+        """Be counted with the others no more."""
+        self._total.held -= self.held
+        self._total = Total()
+
     def _encode(self, place: int, record: Record) -> bytes:
         frame = self._frame(record)
         self._entries[place] = frame
-        self.held += _cost(frame) - _cost(record)
+        self._hold(_cost(frame) - _cost(record))
         return frame
+
+    def _hold(self, size: int) -> None:
+        self.held += size
+        self._total.held += size
 
 
 def _cost(entry: Record | bytes) -> int:

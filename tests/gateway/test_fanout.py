@@ -15,10 +15,25 @@ import pytest
 from playhead.accept import genesis
 from playhead.events import TextDelta
 from playhead.ids import BEGINNING
+from playhead_gateway.fanout import Fanout
+from playhead_gateway.limits import Limits
 from playhead_gateway.ring import Ring
 from playhead_gateway.tail import Tail, Viewer
 
-from tests.gateway.support import CLOSED, OWNED, RUN, SSE, STARTED, Served, World, deltas, events_of, serving, watching
+from tests.gateway.support import (
+    CLOSED,
+    CODEC,
+    OWNED,
+    RUN,
+    SSE,
+    STARTED,
+    Served,
+    World,
+    deltas,
+    events_of,
+    serving,
+    watching,
+)
 
 STALLED = 150
 HELD_BYTES_MAX = 256 * 1024
@@ -84,6 +99,39 @@ async def test_a_storm_of_viewers_that_do_not_read_takes_bounded_memory_and_each
             for connection in stalled[:2]:
                 last = 3 + EVENTS
                 assert seqs(await read_until(connection, b"event: end")) == list(range(1, last + 1))
+
+
+async def test_a_session_that_grows_takes_the_room_that_others_do_not_need(world: World) -> None:
+    others = [await world.session_with(STARTED, OWNED) for _ in range(20)]
+    session = await world.session_with(STARTED, OWNED)
+    async with serving(world.parts(rings_bytes_max=8 * MIB)) as served:
+        with ExitStack() as stack:
+            for other in others:
+                await read_until(stack.enter_context(await connected(served, other)), b"owner_changed")
+            stalled = stack.enter_context(await connected(served, session))
+            await read_until(stalled, b"owner_changed")
+            async with watching(served.client, session) as stream:
+                await stream.take(3)
+                for _ in range(EVENTS):
+                    await world.write(session, BIG)
+                    await stream.next()
+            await world.write(session, CLOSED)
+            assert seqs(await read_until(stalled, b"event: end")) == list(range(3, 4 + EVENTS))
+
+
+async def test_what_all_sessions_keep_together_is_bounded(world: World) -> None:
+    sessions = [await world.session_with(STARTED, OWNED) for _ in range(10)]
+    limits = Limits(rings_bytes_max=MIB)
+    async with Fanout(world.log, CODEC, lambda record: record.value, limits) as fanout:
+        tails = [(await fanout.open(session, BEGINNING)).tail for session in sessions]
+        for seq in range(3, 23):
+            for session, tail in zip(sessions, tails, strict=True):
+                await world.write(session, BIG)
+                await tail.reach(seq)
+                tail.ring.take(seq - 1, MIB)  # as a frame it is counted otherwise than as a record
+            assert sum(tail.ring.held for tail in tails) < MIB + 2 * len(BIG.text)
+        large = max(tail.ring.held for tail in tails)
+    assert large > MIB / 20
 
 
 async def test_more_viewers_than_there_are_seats_are_sent_away_however_many_ask_at_once(world: World) -> None:
