@@ -1,7 +1,8 @@
 """Prints stored results as one table: `python -m bench.report bench/results/A.json B.json …`.
 
 Results of different parts stand beside each other, and rounds of the same row are taken together: a row's references
-are measured in the same part, so what is joined is what was measured in one run each. Exits as `bench.run` does.
+are measured in the same part, so what is joined is what was measured in one run each. Exits as `bench.run` does. With
+`--wide` the table has a line a row, as `docs/performance.md` shows it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import orjson
 from bench.rows import ROWS
 from bench.stage import Result
 from bench.systems import system_names
-from bench.table import Figures, render, verdicts
+from bench.table import Figures, render, verdicts, wide
 
 __all__ = ["exit_code", "joined", "lines", "main", "ordered"]
 
@@ -87,8 +88,10 @@ def main() -> int:
     """Print; exit with 1 if a target was missed, or anything was not whole."""
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path)
-    result = joined([orjson.loads(path.read_bytes()) for path in parser.parse_args().files])
-    print("\n".join(lines(result)))
+    parser.add_argument("--wide", action="store_true", help="only the table, a line a row")
+    arguments = parser.parse_args()
+    result = joined([orjson.loads(path.read_bytes()) for path in arguments.files])
+    print(wide(ROWS, result.figures) if arguments.wide else "\n".join(lines(result)))
     return exit_code(result, lenient=False)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal, assert_never
 
-__all__ = ["ITSELF", "Figures", "Row", "Target", "Verdict", "quantile", "render", "verdicts"]
+__all__ = ["ITSELF", "Figures", "Row", "Target", "Verdict", "quantile", "render", "verdicts", "wide"]
 
 Figures = Mapping[str, Mapping[str, Sequence[float]]]
 """For each system and each row's key, one figure a round."""
@@ -154,6 +154,37 @@ def render(rows: Sequence[Row], figures: Figures) -> str:
                 lines.append([title, system, _figure(rounds), *judged])
                 title = ""
     return "\n".join(_aligned(lines))
+
+
+COLUMNS: Mapping[str, Sequence[str]] = {"embedded": ("embedded",), "Kafka": ("kafka", "lanes")}
+
+
+def wide(rows: Sequence[Row], figures: Figures) -> str:
+    """Write the table in Markdown as documentation has it: a line a row, references beside the systems with targets."""
+    known = {(verdict.row, verdict.system): verdict for verdict in verdicts(rows, figures)}
+    ours = {system for systems in COLUMNS.values() for system in systems}
+    columns = {"reference": [system for system in figures if system not in ours], **COLUMNS}
+    lines = [f"| what | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    for row in rows:
+        cells: list[str] = []
+        for title, systems in columns.items():
+            said = [
+                ("" if system == title.lower() else f"{system} ") + _judged(rounds, known.get((row.key, system)))
+                for system in systems
+                if (rounds := figures.get(system, {}).get(row.key))
+            ]
+            cells.append("; ".join(said))
+        if any(cells):
+            lines.append(f"| {row.title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _judged(rounds: Sequence[float], verdict: Verdict | None) -> str:
+    if verdict is None:
+        return _figure(rounds)
+    compared = f", {verdict.comparison}" if verdict.comparison else ""
+    how = "pass" if verdict.reached else f"**{str(verdict).lower()}**"
+    return f"{_figure(rounds)}{compared} ({how}: {verdict.target})"
 
 
 def _figure(rounds: Sequence[float]) -> str:

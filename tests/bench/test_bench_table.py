@@ -8,7 +8,7 @@ from bench.report import exit_code, joined, lines
 from bench.rows import ROWS
 from bench.stage import Result
 from bench.systems import system_names
-from bench.table import ITSELF, Figures, Row, Target, quantile, render, verdicts
+from bench.table import ITSELF, Figures, Row, Target, quantile, render, verdicts, wide
 
 
 def test_a_target_is_judged_by_the_medians_of_the_rounds() -> None:
@@ -28,6 +28,12 @@ def test_a_target_is_judged_by_the_medians_of_the_rounds() -> None:
     table = render(ROWS, figures)
     assert "1.70 (1.70–9.00)" in table
     assert table.count("MISSED") == 3
+    first, *_ = wide(ROWS, {**figures, "lanes": {"delta_p50": [2.5]}}).splitlines()[2:]
+    assert first.split(" | ")[1:] == [
+        "plain 1.00 (1.00–9.00); raw kafka 2.00",
+        "1.70 (1.70–9.00), 1.70 × (pass: ≤ 1.8 × plain)",
+        "3.10, 1.55 × (**missed by 3%**: ≤ 1.5 × raw kafka); lanes 2.50 |",
+    ]
 
 
 @pytest.mark.parametrize(
