@@ -2,13 +2,14 @@
 
 No model, no orchestrator, no gateway: what they add is in `bench.run`.
 
-    python -m bench.placements [--sessions 10,1000,10000] [--placements topic,lanes] [--rounds 3] [--seconds 10]
+    python -m bench.placements [--sessions 10,1000,10000] [--placements topic,lanes] [--rounds 3] [--rate 1000] …
 
 One process opens 10, 1,000 or 10,000 sessions, follows each of them, and appends deltas: each session as often as every
 0.2 s, all together at most 1,000 times a second. A delta carries the time at which it was due, so what a busy process
-or broker makes it wait is in the figure. Then a second client, to which all sessions are new, looks for the ends of
-some and reads them. Each measurement has a broker of its own, because topics that are over stay on it. What did not
-work is not tried again.
+or broker makes it wait is in the figure. Then the same is written again beside a process that follows sessions of which
+none is written: what that uses is for others' records, which it looks at in lanes. At last a second client, to which
+all sessions are new, looks for the ends of some and reads them. Each measurement has a broker of its own, because
+topics that are over stay on it. What did not work is not tried again.
 
 Exits with 1 if a follower did not get each delta exactly once and in order.
 """
@@ -21,9 +22,10 @@ import random
 import subprocess
 import sys
 import time
+from asyncio.subprocess import PIPE, Process
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
@@ -49,14 +51,18 @@ __all__ = ["ROWS", "Broken", "Followers", "main", "measure", "rows"]
 
 PREFIX = "bench"
 LANES = 64
-RATE_MAX = 5.0
-"""Appends a second of one session, at most."""
-RATE_OF_ALL_MAX = 1_000.0
 WARM_UP_SESSIONS = 20
 WARM_UP_SECONDS = 3.0
 """A broker that has just begun is slow."""
 SAMPLED = 100
 """How many sessions the second client looks at."""
+SILENT = 256
+"""How many sessions the process beside follows: in 64 lanes they are in all of them, or all but one or two."""
+BESIDE_SECONDS_MAX = 30.0
+"""How long the process beside may take to begin, and to answer."""
+SETTLE_SECONDS = 1.0
+"""Until what it follows is fetched as it will be."""
+USED = b"CPU seconds used: "
 MEASURE_SECONDS_MAX = 900.0
 CAUGHT_UP_SECONDS_MAX = 60.0
 """How long followers may take after the last append."""
@@ -72,6 +78,19 @@ Case = tuple[str, int]
 """A placement and how many sessions are live."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """For how long is written, how many deltas a second over all sessions at most, and how many to one."""
+
+    seconds: float
+    rate: float
+    rate_each: float
+
+    def of(self, count: int) -> float:
+        """Give the deltas a second of each of so many sessions."""
+        return min(self.rate_each, self.rate / count)
+
+
 ROWS: Sequence[tuple[str, str, str]] = (  # a title, the figure's name, and that of what stands beside it
     ("beginning a session: created, first event kept, p50 / p99 (ms)", "start_p50", "start_p99"),
     ("sessions opened a second, 64 at once", "opened_per_second", ""),
@@ -79,6 +98,7 @@ ROWS: Sequence[tuple[str, str, str]] = (  # a title, the figure's name, and that
     ("a delta from when it was due to its follower, p50 / p99 (ms)", "arrival_p50", "arrival_p99"),
     ("CPU for an append and its follower (µs)", "cpu_us", ""),
     ("memory of that process (MiB)", "rss_mib", ""),
+    ("CPU of a process that follows none of them, for a delta (µs)", "others_us", ""),
     ("a client that is new: until its first answer (ms)", "second_ready", ""),
     ("its look for the end of a session, p50 (ms)", "end_p50", ""),
     ("its reading of a session, p50 (ms)", "read_p50", ""),
@@ -167,22 +187,25 @@ class Followers:
                 self._moved.set()
 
 
-async def measure(case: Case, seconds: float, broker: Broker) -> dict[str, float]:
+def _topics(placement: str) -> Topics:
+    return Topics(PREFIX, lane_count=LANES if placement == "lanes" else 0)
+
+
+async def measure(case: Case, pace: Pace, broker: Broker) -> dict[str, float]:
     """Measure one case in this process. Raises `Broken`, `TimeoutError`."""
     placement, count = case
-    topics = Topics(PREFIX, lane_count=LANES if placement == "lanes" else 0)
-    connection = KafkaConnection(broker.address)
+    topics, connection = _topics(placement), KafkaConnection(broker.address)
     async with open_kafka(connection, topics=topics) as store:
         await store.queue.prepare(*topics.lane_topics)
         async with asyncio.TaskGroup() as tasks:
             followers = Followers(store.log, tasks)
             store.warm()
-            warming = Writing(IntoLog(store.log), RATE_MAX, 0)
+            warming = Writing(IntoLog(store.log), pace.of(WARM_UP_SESSIONS), 0)
             await warming.begin(WARM_UP_SESSIONS)
             await warming.write(WARM_UP_SECONDS)
             into = Timed(IntoLog(store.log))
             began = time.perf_counter()
-            writing = Writing(into, min(RATE_MAX, RATE_OF_ALL_MAX / count), 0)
+            writing = Writing(into, pace.of(count), 0)
             try:
                 await writing.begin(count)
             except* Unavailable as failures:
@@ -192,7 +215,8 @@ async def measure(case: Case, seconds: float, broker: Broker) -> dict[str, float
                 "start_p50": quantile(into.began_ms, 0.5),
                 "start_p99": quantile(into.began_ms, 0.99),
             }
-            figures |= await _live(writing, followers, seconds, broker)
+            figures |= await _live(writing, followers, pace.seconds, broker)
+            figures |= await _others(writing, followers, pace.seconds, (placement, broker))
             figures |= await _second(connection, topics, writing.sessions)
             followers.stop()
     if followers.problems:
@@ -223,6 +247,60 @@ async def _live(writing: Writing, followers: Followers, seconds: float, broker: 
     }
 
 
+async def _others(
+    writing: Writing, followers: Followers, seconds: float, where: tuple[str, Broker]
+) -> dict[str, float]:
+    """Write beside a process that follows other sessions."""
+    placement, broker = where
+    what = ["--kafka", broker.address, "--placements", placement, "--beside"]
+    beside = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.placements", *what, cwd=ROOT, stdin=PIPE, stdout=PIPE
+    )
+    assert beside.stdin is not None
+    try:
+        before, known = await _used(beside), len(followers.delays_ms)
+        wrote: dict[str, Any] = await writing.write(seconds)
+        await followers.reach(dict(zip(writing.sessions, wrote["last"], strict=True)))
+        beside.stdin.close()
+        used = await _used(beside) - before
+    finally:
+        if beside.returncode is None:
+            beside.kill()
+        await beside.wait()
+    return {"others_us": used / (len(followers.delays_ms) - known) * 1e6}
+
+
+async def _used(beside: Process) -> float:
+    """Read what CPU time a process says that it has used. Raises `Broken`."""
+    assert beside.stdout is not None
+    async with asyncio.timeout(BESIDE_SECONDS_MAX):
+        async for line in beside.stdout:
+            if line.startswith(USED):
+                return float(line.removeprefix(USED))
+    raise Broken("the process beside has ended")
+
+
+async def _follow_silent(connection: KafkaConnection, topics: Topics) -> None:
+    """Follow sessions that nobody writes; say the CPU time used so far, and again when stdin ends."""
+    async with open_kafka(connection, topics=topics) as store, asyncio.TaskGroup() as tasks:
+        ready = asyncio.Semaphore(0)
+
+        async def follow() -> None:
+            async with aclosing(store.log.read(await store.log.create(), follow=True)) as pages:
+                async for _ in pages:
+                    ready.release()
+
+        following = [tasks.create_task(follow()) for _ in range(SILENT)]
+        for _ in following:
+            await ready.acquire()
+        await asyncio.sleep(SETTLE_SECONDS)
+        print(f"{USED.decode()}{time.process_time()}", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+        print(f"{USED.decode()}{time.process_time()}", flush=True)
+        for task in following:
+            task.cancel()
+
+
 async def _second(connection: KafkaConnection, topics: Topics, sessions: Sequence[str]) -> dict[str, float]:
     """Look at some sessions as a client to which all are new."""
     chosen = random.Random(1).sample(list(sessions), min(SAMPLED, len(sessions)))
@@ -247,11 +325,12 @@ async def _read(log: SessionLog, session: str) -> None:
             pass
 
 
-def _apart(case: Case, seconds: float, broker: Broker) -> dict[str, float]:
+def _apart(case: Case, pace: Pace, broker: Broker) -> dict[str, float]:
     """Measure in a process of its own, so that memory is this case's. Raises `Broken`."""
     placement, count = case
     where = ["--kafka", broker.address, "--broker", str(broker.pid or 0)]
-    what = ["--placements", placement, "--sessions", str(count), "--seconds", str(seconds)]
+    what = ["--placements", placement, "--sessions", str(count)]
+    what += ["--seconds", str(pace.seconds), "--rate", str(pace.rate), "--rate-each", str(pace.rate_each)]
     try:
         said = ask("placements", "--here", *where, *what, seconds=MEASURE_SECONDS_MAX)
     except subprocess.SubprocessError as error:
@@ -261,11 +340,11 @@ def _apart(case: Case, seconds: float, broker: Broker) -> dict[str, float]:
     return said
 
 
-def _here(case: Case, seconds: float, broker: Broker) -> dict[str, Any]:
+def _here(case: Case, pace: Pace, broker: Broker) -> dict[str, Any]:
     """Measure in this process; give the figures, or what went wrong."""
     said: dict[str, Any] = {}
     try:
-        said = dict(uvloop.run(measure(case, seconds, broker)))
+        said = dict(uvloop.run(measure(case, pace, broker)))
     except* (Broken, TimeoutError, Unavailable) as failures:
         said = {"problem": str(failures.exceptions[0]) or "a follower did not come to the end"}
     return said
@@ -277,8 +356,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--placements", default="topic,lanes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0, help="how long is written")
+    parser.add_argument("--rate", type=float, default=1_000.0, help="deltas a second over all sessions, at most")
+    parser.add_argument("--rate-each", type=float, default=5.0, help="and to one session")
     parser.add_argument("--kafka", metavar="HOST:PORT", default="start", help="a broker; `start` starts one each time")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--beside", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--broker", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.placements = arguments.placements.split(",")
@@ -294,6 +376,7 @@ def _all(arguments: argparse.Namespace) -> Result:
         for count in arguments.sessions
         for placement in arguments.placements
     }
+    pace = Pace(arguments.seconds, arguments.rate, arguments.rate_each)
     result = Result({name: {} for name in cases})
     broken: set[str] = set()
     for number in range(arguments.rounds):
@@ -302,7 +385,7 @@ def _all(arguments: argparse.Namespace) -> Result:
             with ExitStack() as stack:
                 broker = start_broker(stack) if arguments.kafka == "start" else Broker(arguments.kafka)
                 try:
-                    for row, figure in _apart(cases[name], arguments.seconds, broker).items():
+                    for row, figure in _apart(cases[name], pace, broker).items():
                         result.add(name, row, figure)
                 except Broken as error:
                     broken.add(name)
@@ -313,9 +396,13 @@ def _all(arguments: argparse.Namespace) -> Result:
 def main() -> int:
     """Measure; exit with 1 if something was lost, repeated, out of order, or did not work at all."""
     arguments = _arguments()
+    if arguments.beside:
+        uvloop.run(_follow_silent(KafkaConnection(arguments.kafka), _topics(arguments.placements[0])))
+        return 0
     if arguments.here:
         broker = Broker(arguments.kafka, arguments.broker or None)
-        said = _here((arguments.placements[0], arguments.sessions[0]), arguments.seconds, broker)
+        pace = Pace(arguments.seconds, arguments.rate, arguments.rate_each)
+        said = _here((arguments.placements[0], arguments.sessions[0]), pace, broker)
         print(orjson.dumps(said).decode())
         return 0
     others, where = Others(), machine()

@@ -126,7 +126,10 @@ def in_turn(number: int, names: Sequence[str]) -> Sequence[str]:
 
 
 def ask(module: str, *arguments: str, seconds: float = PROGRAM_SECONDS_MAX) -> dict[str, Any]:
-    """Run one of the benchmark's own programs, for so long at most, and read the JSON that it prints."""
+    """Run one of the benchmark's own programs, for so long at most, and read the JSON that it prints last.
+
+    What it logs before that is passed on.
+    """
     done = subprocess.run(
         [sys.executable, "-m", f"bench.{module}", *arguments],
         cwd=ROOT,
@@ -134,7 +137,10 @@ def ask(module: str, *arguments: str, seconds: float = PROGRAM_SECONDS_MAX) -> d
         timeout=seconds,
         check=True,
     )
-    return orjson.loads(done.stdout)
+    *logged, said = done.stdout.splitlines()
+    for line in logged:
+        print(line.decode(), file=sys.stderr)
+    return orjson.loads(said)
 
 
 def say(line: str) -> None:

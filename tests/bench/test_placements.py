@@ -14,10 +14,10 @@ from playhead.events import TextDelta
 from playhead.ids import BEGINNING, Cursor, RunId, SessionId
 from playhead.log import Page
 
-from bench.placements import ROWS, Followers, measure, rows
+from bench.placements import ROWS, Followers, Pace, measure, rows
 from bench.stage import Broker
 
-SECONDS = 0.5
+PACE = Pace(seconds=0.5, rate=1_000, rate_each=5)
 SESSIONS = 5
 RUN = RunId("run_0123456789abcdef0123456789")
 
@@ -26,11 +26,17 @@ RUN = RunId("run_0123456789abcdef0123456789")
 @pytest.mark.parametrize("placement", ["topic", "lanes"])
 async def test_each_placement_has_a_figure_in_each_row(kafka_bootstrap: str, placement: str) -> None:
     # Of the broker nothing but its process is known: this one is looked at in its place.
-    found = await measure((placement, SESSIONS), SECONDS, Broker(kafka_bootstrap, os.getpid()))
+    found = await measure((placement, SESSIONS), PACE, Broker(kafka_bootstrap, os.getpid()))
     assert {name for _, *names in ROWS for name in names if name} <= found.keys()
     assert 0 < found["append_p50"] <= found["append_p99"]
     assert 0 < found["arrival_p50"] <= found["arrival_p99"]
+    assert found["others_us"] > 0
     assert found["opened_per_second"] > 0 and found["broker_bytes"] > 0
+
+
+def test_many_sessions_share_the_rate_of_all() -> None:
+    pace = Pace(seconds=1, rate=1_000, rate_each=5)
+    assert [pace.of(count) for count in (10, 200, 10_000)] == [5, 5, 0.1]
 
 
 def test_a_case_that_did_not_work_is_a_column_without_figures() -> None:
