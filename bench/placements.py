@@ -216,7 +216,7 @@ async def measure(case: Case, pace: Pace, broker: Broker) -> dict[str, float]:
                 "start_p99": quantile(into.began_ms, 0.99),
             }
             figures |= await _live(writing, followers, pace.seconds, broker)
-            figures |= await _others(writing, followers, pace.seconds, (placement, broker))
+            figures |= await _others(writing, followers, pace.seconds, placement, broker)
             figures |= await _second(connection, topics, writing.sessions)
             followers.stop()
     if followers.problems:
@@ -232,8 +232,7 @@ async def _live(writing: Writing, followers: Followers, seconds: float, broker: 
     looked = Processes({"broker": broker.pid} if broker.pid else {}, {})
     await looked.sample()  # from now on CPU is counted
     used = time.process_time()
-    wrote: dict[str, Any] = await writing.write(seconds)
-    await followers.reach(dict(zip(writing.sessions, wrote["last"], strict=True)))
+    wrote = await _written(writing, followers, seconds)
     delays = followers.delays_ms
     return {
         "append_p50": wrote["append_p50_ms"],
@@ -248,10 +247,9 @@ async def _live(writing: Writing, followers: Followers, seconds: float, broker: 
 
 
 async def _others(
-    writing: Writing, followers: Followers, seconds: float, where: tuple[str, Broker]
+    writing: Writing, followers: Followers, seconds: float, placement: str, broker: Broker
 ) -> dict[str, float]:
     """Write beside a process that follows other sessions."""
-    placement, broker = where
     what = ["--kafka", broker.address, "--placements", placement, "--beside"]
     beside = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.placements", *what, cwd=ROOT, stdin=PIPE, stdout=PIPE
@@ -259,8 +257,7 @@ async def _others(
     assert beside.stdin is not None
     try:
         before, known = await _used(beside), len(followers.delays_ms)
-        wrote: dict[str, Any] = await writing.write(seconds)
-        await followers.reach(dict(zip(writing.sessions, wrote["last"], strict=True)))
+        await _written(writing, followers, seconds)
         beside.stdin.close()
         used = await _used(beside) - before
     finally:
@@ -268,6 +265,13 @@ async def _others(
             beside.kill()
         await beside.wait()
     return {"others_us": used / (len(followers.delays_ms) - known) * 1e6}
+
+
+async def _written(writing: Writing, followers: Followers, seconds: float) -> dict[str, Any]:
+    """Write for so long, and until all of it was followed; give what the writing came to."""
+    wrote: dict[str, Any] = await writing.write(seconds)
+    await followers.reach(dict(zip(writing.sessions, wrote["last"], strict=True)))
+    return wrote
 
 
 async def _used(beside: Process) -> float:
@@ -367,6 +371,7 @@ def _arguments() -> argparse.Namespace:
     if unknown := set(arguments.placements) - {"topic", "lanes"}:
         parser.error(f"no such placement: {', '.join(sorted(unknown))}; there are topic and lanes")
     arguments.sessions = [int(count) for count in arguments.sessions.split(",")]
+    arguments.pace = Pace(arguments.seconds, arguments.rate, arguments.rate_each)
     return arguments
 
 
@@ -376,7 +381,6 @@ def _all(arguments: argparse.Namespace) -> Result:
         for count in arguments.sessions
         for placement in arguments.placements
     }
-    pace = Pace(arguments.seconds, arguments.rate, arguments.rate_each)
     result = Result({name: {} for name in cases})
     broken: set[str] = set()
     for number in range(arguments.rounds):
@@ -385,7 +389,7 @@ def _all(arguments: argparse.Namespace) -> Result:
             with ExitStack() as stack:
                 broker = start_broker(stack) if arguments.kafka == "start" else Broker(arguments.kafka)
                 try:
-                    for row, figure in _apart(cases[name], pace, broker).items():
+                    for row, figure in _apart(cases[name], arguments.pace, broker).items():
                         result.add(name, row, figure)
                 except Broken as error:
                     broken.add(name)
@@ -401,8 +405,7 @@ def main() -> int:
         return 0
     if arguments.here:
         broker = Broker(arguments.kafka, arguments.broker or None)
-        pace = Pace(arguments.seconds, arguments.rate, arguments.rate_each)
-        said = _here((arguments.placements[0], arguments.sessions[0]), pace, broker)
+        said = _here((arguments.placements[0], arguments.sessions[0]), arguments.pace, broker)
         print(orjson.dumps(said).decode())
         return 0
     others, where = Others(), machine()

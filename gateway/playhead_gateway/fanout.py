@@ -237,7 +237,7 @@ class Fanout:
     async def _read(self, tail: Tail, start: Cursor) -> None:
         async with aclosing(self.log.read(tail.session, start, follow=True)) as pages:
             async for page in pages:
-                tail.take(page, self.codec, self._allowance(tail))
+                tail.take(page, self.codec, self._make_room(tail))
                 if tail.closed and tail.settled:
                     return
 
@@ -245,8 +245,8 @@ class Fanout:
         self._forget(tail)
         tail.fail(failure)
 
-    def _allowance(self, tail: Tail) -> int:
-        """Give what a tail's ring may hold: its share only once all hold too much together, and then the others too.
+    def _make_room(self, tail: Tail) -> int:
+        """Give what a tail's ring may hold. Once all hold too much together it is a share, to which the others are cut.
 
         Most sessions are small, or stay only for a client that may come back: they leave theirs to those that need it.
         """
