@@ -1,16 +1,21 @@
 """What a running deployment holds, taken from outside: its processes, what they say of themselves, and its broker.
 
+And what the machine under it was like: how long its disk took, and what of its cores somebody else was given.
+
 It refuses to know what load they are under.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import tempfile
+import threading
 import time
 import urllib.request
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +25,12 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from bench.footprint import MIB, bytes_of_folder
 
-__all__ = ["BrokerState", "Processes", "database_mib", "open_broker"]
+__all__ = ["BrokerState", "Machine", "Processes", "database_mib", "open_broker", "open_machine"]
 
 ANSWER_SECONDS_MAX = 5.0
-GAUGES = ("sessions_owned", "stream_clients", "tool_calls_running")
+SYNC_SECONDS = 1.0
+"""How often a small file is synced. A database does so hundreds of times as often: nobody is slower for it."""
+GAUGES = ("sessions_owned", "stream_clients", "tool_calls_running", "tasks")
 GAUGE = re.compile(rf"^playhead_({'|'.join(GAUGES)})(?:\{{[^}}]*\}})? ([0-9.e+]+)$", re.MULTILINE)
 
 
@@ -55,6 +62,50 @@ class Processes:
                 key = f"{name}.{gauge}"
                 found[key] = found.get(key, 0.0) + float(value)
         return found
+
+
+class Machine:
+    """What the machine was like since the last sample. Where it stands still, so does all that runs on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._worst = 0.0
+        self._ended = threading.Event()
+        self._stolen = psutil.cpu_times(), time.monotonic()
+
+    def sample(self) -> dict[str, float]:
+        """Give the longest sync, and the cores that a host gave to other machines (0 where no host says)."""
+        worst, self._worst = self._worst, 0.0
+        (before, since), now = self._stolen, (psutil.cpu_times(), time.monotonic())
+        self._stolen = now
+        stolen = getattr(now[0], "steal", 0.0) - getattr(before, "steal", 0.0)
+        return {"disk.sync_ms": worst, "stolen.cores": max(0.0, stolen) / max(now[1] - since, 1e-9)}
+
+    def watch(self) -> None:
+        """Sync a small file now and then, until told to end. Runs in a thread of its own."""
+        with tempfile.TemporaryFile(dir=self._folder) as file:
+            while not self._ended.wait(SYNC_SECONDS):
+                began = time.monotonic()
+                os.pwrite(file.fileno(), b"\0", 0)
+                os.fsync(file.fileno())
+                self._worst = max(self._worst, (time.monotonic() - began) * 1e3)
+
+    def end(self) -> None:
+        """Let `watch` end."""
+        self._ended.set()
+
+
+@contextmanager
+def open_machine(folder: Path) -> Generator[Machine, None, None]:
+    """Watch the disk that a folder is on."""
+    watched = Machine(folder)
+    thread = threading.Thread(target=watched.watch, name="disk")
+    thread.start()
+    try:
+        yield watched
+    finally:
+        watched.end()
+        thread.join()
 
 
 def _asked(url: str) -> str:

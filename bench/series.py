@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-__all__ = ["TOLERANCES", "Sample", "Series", "Tolerance", "Verdict", "judged", "series_of", "slope"]
+__all__ = ["LEFT_ALONE", "TOLERANCES", "Sample", "Series", "Tolerance", "Verdict", "judged", "series_of", "slope"]
 
 Sample = Mapping[str, float]
 """What was found at one moment, by name: `second`, and `gateway.rss_mib` for what belongs to a process."""
@@ -19,8 +19,12 @@ Sample = Mapping[str, float]
 SETTLING_SHARE = 1 / 3
 OTHERS = "others.cores"
 """The series of what processes used that are none of the soak's."""
-OTHERS_CORES_MAX = 0.3
-NOT_JUDGED = frozenset({OTHERS, "broker.rss_mib"})
+LEFT_ALONE: Mapping[str, float] = {OTHERS: 0.3, "stolen.cores": 0.2, "disk.sync_ms": 100.0}
+"""Up to what of each a sample was taken on a machine that did what the soak asked, and nothing else.
+
+A disk that takes so long for one byte is not kept busy by a soak: this one's own writes are answered in a few ms.
+"""
+NOT_JUDGED = frozenset({*LEFT_ALONE, "broker.rss_mib"})
 """A broker's memory is a heap that fills until it is collected, as far as it was told that it may."""
 SAMPLES_MIN = 6
 """Of fewer nothing is said."""
@@ -43,7 +47,7 @@ class Tolerance:
     settles_seconds: float = 0.0
     """What comes before is not judged, however short a soak is."""
     alone: bool = False
-    """Only samples count that were taken while nobody else was busy on the machine."""
+    """Only samples count in which the machine was left alone: see `LEFT_ALONE`."""
 
     def allows(self, seconds: float, middle: float) -> float:
         """Give the greatest growth over a stretch of time."""
@@ -63,6 +67,7 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "first_event_p50_ms": Tolerance("ms", alone=True, in_all=10.0, share=0.5),
     "open_sessions": Tolerance("sessions", in_all=5.0, share=0.5),
     "sessions_owned": Tolerance("sessions", in_all=20.0, share=0.1, settles_seconds=90.0),  # 60 s idle, and a look
+    "tasks": Tolerance("tasks", in_all=20.0, share=0.5, settles_seconds=90.0),
     "stream_clients": Tolerance("clients", in_all=5.0, share=0.5),
     "tool_calls_running": Tolerance("calls", in_all=5.0, share=0.5),
     "database_mib": Tolerance("MiB", a_session=0.02),
@@ -146,7 +151,11 @@ def series_of(samples: Sequence[Sample]) -> list[Series]:
 def judged(samples: Sequence[Sample]) -> list[Verdict]:
     """Judge every series that has a tolerance and enough samples. `sessions` counts those that have begun."""
     sessions = {sample["second"]: sample.get("sessions", 0.0) for sample in samples}
-    quiet = {sample["second"] for sample in samples if sample.get(OTHERS, 0.0) <= OTHERS_CORES_MAX}
+    quiet = {
+        sample["second"]
+        for sample in samples
+        if all(sample.get(name, 0.0) <= most for name, most in LEFT_ALONE.items())
+    }
     verdicts: list[Verdict] = []
     for whole in series_of(samples):
         tolerance = TOLERANCES.get(whole.kind)

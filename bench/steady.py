@@ -31,8 +31,8 @@ import orjson
 
 from bench.machine import RESULTS, Others, machine
 from bench.plot import drawn
-from bench.sampling import BrokerState, Processes, database_mib, open_broker
-from bench.series import OTHERS, judged, series_of
+from bench.sampling import BrokerState, Machine, Processes, database_mib, open_broker, open_machine
+from bench.series import LEFT_ALONE, OTHERS, judged, series_of
 from bench.stage import Broker, say, start_broker
 from bench.systems import ROOT, Deployment, NotStarted, System, start_deployment, start_provider
 
@@ -96,10 +96,11 @@ class Place:
     processes: Processes
     broker: BrokerState | None
     data: Path | None
+    machine: Machine
 
     async def sample(self) -> dict[str, float]:
         """Look at everything."""
-        found = await self.processes.sample()
+        found = await self.processes.sample() | self.machine.sample()
         if self.broker is not None:
             found |= await self.broker.sample()
         if self.data is not None:
@@ -197,7 +198,8 @@ async def _place(arguments: argparse.Namespace, folder: Path) -> AsyncGenerator[
             if broker is not None:
                 state = await looking.enter_async_context(open_broker(broker.address, deployment.prefix))
             processes = Processes(pids, metrics)
-            yield Place(system, provider, processes, state, deployment.data if embedded else None)
+            watched = looking.enter_context(open_machine(folder))
+            yield Place(system, provider, processes, state, deployment.data if embedded else None, watched)
 
 
 def _arguments() -> argparse.Namespace:
@@ -239,11 +241,10 @@ def _report(into: Soak, path: Path, minutes: float, others: str) -> tuple[list[s
     lines += ["", *(f"PROBLEM: {problem}" for problem in shown)]
     if len(into.problems) > len(shown):
         lines.append(f"PROBLEM: and {len(into.problems) - len(shown)} more")
+    lines += _disturbed(into)
     silent = {kind for kind in LATENCY if all(each.name != kind for each in verdicts)}
     if silent:
-        lines.append(
-            f"not judged, for others were busy on this machine (or it was too short): {', '.join(sorted(silent))}"
-        )
+        lines.append(f"not judged, for too few samples are left: {', '.join(sorted(silent))}")
     growing = [each.name for each in verdicts if not each.flat]
     sessions = into.samples[-1]["sessions"] if into.samples else 0
     lines.append(
@@ -251,6 +252,17 @@ def _report(into: Soak, path: Path, minutes: float, others: str) -> tuple[list[s
     )
     lines += [others, f"samples and plot: {path}, {path.with_suffix('.svg').name}"]
     return lines, bool(verdicts) and not growing and not into.problems
+
+
+def _disturbed(into: Soak) -> list[str]:
+    """Say which samples do not count for latency and CPU, and why."""
+    found: list[str] = []
+    for name, most in LEFT_ALONE.items():
+        beyond = [sample[name] for sample in into.samples if sample.get(name, 0.0) > most]
+        if beyond:
+            count = f"{len(beyond)} of {len(into.samples)}"
+            found.append(f"{count} samples do not count for latency and CPU: {name} was up to {max(beyond):.3g}")
+    return found
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ Labels are bounded sets only: never a session, a run, a call or a user.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import Callable
@@ -108,10 +109,21 @@ class Telemetry:
             "playhead_stream_dropped", "Streams that the gateway ended early", ["reason"], registry=registry
         )
         self.dead_letters = Counter("playhead_dead_letters", "Records set aside", ["topic"], registry=registry)
+        Gauge(
+            "playhead_tasks", "Tasks of the event loop: they follow sessions and streams, or something leaks",
+            registry=registry,
+        ).set_function(_tasks)  # fmt: skip
 
     def exposition(self) -> bytes:
         """Give all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def _tasks() -> int:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:  # asked from outside the loop
+        return 0
 
 
 def logger(name: str) -> stdlib.BoundLogger:

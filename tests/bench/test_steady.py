@@ -70,6 +70,20 @@ def test_latency_is_judged_by_samples_in_which_nobody_else_was_busy() -> None:
     assert is_flat(sorted([*noisy, *soaked("delta_p50_ms", lambda _: 2.0)[::2]], key=lambda sample: sample["second"]))
 
 
+@pytest.mark.parametrize(("name", "value"), [("disk.sync_ms", 1_500.0), ("stolen.cores", 0.5)])
+def test_latency_is_not_judged_by_samples_in_which_the_machine_stood_still(name: str, value: float) -> None:
+    stalls = [
+        {**sample, "delta_p50_ms": 500.0, name: value} if number > 200 and number % 2 else sample
+        for number, sample in enumerate(soaked("delta_p50_ms", lambda _: 2.0))
+    ]
+    (verdict,) = judged(stalls)
+    assert verdict.flat
+    assert verdict.greatest == 2.0
+    unexplained = [{**sample, name: 0.0} for sample in stalls]
+    (verdict,) = judged(unexplained)
+    assert verdict.greatest == 500.0
+
+
 def test_a_single_error_is_one_too_many_whenever_it_was() -> None:
     assert is_flat(soaked("errors", lambda _: 0.0))
     assert not is_flat(soaked("errors", lambda at: float(at == 2)))
@@ -116,8 +130,11 @@ def test_a_soak_of_seconds_samples_every_series_and_draws_them(tmp_path: Path) -
     assert about["rate"] == 6.0
     assert len(samples) >= 7
     wanted = {"second", "sessions", "errors", "delta_p50_ms", "delta_p99_ms", "database_mib", "open_sessions"}
-    wanted |= {f"dev.{what}" for what in ("rss_mib", "fds", "threads", "cores", "sessions_owned", "stream_clients")}
+    wanted |= {"disk.sync_ms", "stolen.cores", "others.cores"}
+    wanted |= {f"dev.{what}" for what in ("rss_mib", "fds", "threads", "cores")}
+    wanted |= {f"dev.{what}" for what in ("sessions_owned", "stream_clients", "tasks")}
     assert wanted <= set().union(*samples)  # no delta need come in the last of so short a time
-    assert max(sample.get("dev.sessions_owned", 0) for sample in samples) > 0
+    for counted in ("dev.sessions_owned", "dev.tasks", "disk.sync_ms"):
+        assert max(sample.get(counted, 0) for sample in samples) > 0, counted
     assert samples[-1]["sessions"] == pytest.approx(54, abs=3)
     assert lines.with_suffix(".svg").read_text().startswith("<svg")
