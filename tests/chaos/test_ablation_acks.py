@@ -16,7 +16,7 @@ from aiokafka.protocol.api import Request
 from aiokafka.protocol.produce import ProduceRequest
 from playhead.accept import Head, genesis
 from playhead.adapters.kafka import KafkaConnection, KafkaStore
-from playhead.adapters.kafka.connection import Background
+from playhead.adapters.kafka.background import Background
 from playhead.adapters.kafka.connection import Cluster as Connections
 from playhead.codec import Codec
 from playhead.errors import CursorConflict, Superseded

@@ -16,13 +16,18 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 from playhead.accept import Head, Record, genesis
 from playhead.adapters.kafka import KafkaConnection, KafkaStore, open_kafka
-from playhead.adapters.kafka.connection import Background, Cluster
+from playhead.adapters.kafka.background import Background
+from playhead.adapters.kafka.connection import CONNECT_SECONDS, Cluster, Lost
 from playhead.adapters.kafka.sink import SINK_BYTES_MAX
 from playhead.adapters.kafka.topics import COMPACTION_LAG_SECONDS, STOCK_SESSIONS
+from playhead.adapters.kafka.wire import Stored, batch_bytes, unpack
 from playhead.adapters.kafka.writer import Batch, Writer
 from playhead.adapters.progress import Progress, decode_finished, encode_finished
 from playhead.codec import Codec, Context
@@ -30,7 +35,7 @@ from playhead.errors import CursorConflict, Misconfigured, Superseded, Unavailab
 from playhead.events import OwnerChanged, TextDelta
 from playhead.ids import Cursor, RunId, Seq, SessionId
 from playhead.log import Page
-from playhead.queue import Assigned, Delivery, Member, Message, Revoked, Topics
+from playhead.queue import Assigned, Delivery, Member, Message, Revoked, Topics, TopicSpec
 
 from tests.support.broker import Broker, NoBroker
 
@@ -93,6 +98,22 @@ async def raw(broker: Broker, topic: str, *values: bytes) -> None:
     await producer.stop()
 
 
+def with_broken_header(records: int) -> bytes:
+    """Make a batch whose header is no text, as other clients can."""
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 10_000)
+    for number in range(records):
+        assert builder.append(number, 0, b"key", b"value", [("header", b"x")]) is not None
+    data = bytearray(bytes(builder.build()).replace(b"header", b"\xff\xfe\xfd\xfc\xfb\xfa"))
+    data[17:21] = calc_crc32c(bytes(data[21:])).to_bytes(4, "big")
+    return bytes(data)
+
+
+def test_a_batch_with_headers_that_are_no_text_holds_nobody_up() -> None:
+    assert unpack(with_broken_header(3), 0) == ([], 3)
+    followed = with_broken_header(3) + batch_bytes([(b"key", b"value")], (1, 0, 0))
+    assert unpack(followed, 0, b"key") == ([Stored(0, b"key", b"value")], 3)
+
+
 # --- reaching the cluster -------------------------------------------------------------------------------------------
 
 
@@ -121,6 +142,24 @@ async def test_addresses_that_accept_and_say_nothing_are_unavailable_within_five
             pass
     assert time.monotonic() - started < 5
     await until(lambda: not callers)
+    server.close()
+    await server.wait_closed()
+
+
+async def test_many_who_ask_a_host_that_says_nothing_wait_for_one_try_and_not_for_each_other() -> None:
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        callers.append(writer)
+        await reader.read(-1)
+        writer.close()
+
+    callers: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    cluster = Cluster(KafkaConnection(f"127.0.0.1:{server.sockets[0].getsockname()[1]}"), "many")
+    async with asyncio.timeout(3 * CONNECT_SECONDS):
+        said = await asyncio.gather(*(cluster.metadata(()) for _ in range(30)), return_exceptions=True)
+    assert all(isinstance(one, Lost) for one in said)
+    assert len(callers) == 1
+    await cluster.close()
     server.close()
     await server.wait_closed()
 
@@ -247,6 +286,44 @@ async def test_poison_and_zombie_records_are_void_for_appends_readers_cursors_an
         await everything(store, session, Cursor(Seq(3), "00000000"))
 
 
+async def unreadable(broker: Broker, topic: str) -> None:
+    """Store a batch of three that aiokafka cannot read."""
+    cluster = Cluster(connection(broker), "stranger")
+    await cluster.open()
+    request = ProduceRequest(None, -1, 8000, [(topic, [(0, with_broken_header(3))])])
+    response = await cluster.call(await cluster.leader(topic, 0), request, "write")
+    assert response.topics[0][1][0][1] == 0
+    await cluster.close()
+
+
+async def test_a_batch_that_cannot_be_read_is_void_in_a_session(
+    broker: Broker, store: KafkaStore, topics: Topics
+) -> None:
+    session = await store.log.create()
+    records = seal(session, genesis(session), "a")
+    head = await store.log.append(session, genesis(session), records)
+    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(store.log.read(session, follow=True)) as pages:
+        assert (await anext(pages)).head == head
+        await unreadable(broker, topics.session(session))
+        records += (more := seal(session, head, "b"))
+        head = await store.log.append(session, head, more)
+        assert (await anext(pages)).head == head
+    assert await everything(store, session) == records
+
+
+async def test_who_receives_is_told_of_a_batch_that_cannot_be_read(
+    broker: Broker, store: KafkaStore, topics: Topics
+) -> None:
+    await store.queue.prepare(spec := TopicSpec(f"{topics.prefix}.unreadable", partitions=1))
+    async with asyncio.timeout(PATIENCE_SECONDS), store.queue.join("group", spec.name) as member:
+        await store.queue.publish(spec.name, "key", b"value")
+        assert [message.value for message in await take(member, 1)] == [b"value"]
+        await unreadable(broker, spec.name)
+        with pytest.raises(Unavailable, match="cannot be read"):
+            while True:
+                await member.receive()
+
+
 async def test_a_late_append_of_a_zombie_is_superseded_and_never_seen(store: KafkaStore) -> None:
     session = await store.log.create()
     start = genesis(session)
@@ -311,6 +388,43 @@ async def test_an_append_caught_by_a_crash_is_accepted_exactly_once(broker: Brok
         head = await appending
     assert await everything(store, session) == records + more
     assert await store.log.end(session) == head
+
+
+@pytest.mark.parametrize("topics", [1], indirect=True)
+async def test_nothing_is_appended_to_a_session_whose_end_the_broker_lost(
+    broker: Broker, store: KafkaStore, topics: Topics
+) -> None:
+    """One broker alone may lose what it acknowledged. What is said after that must not be called accepted.
+
+    Nor if others have filled the lane again, beyond where it was lost.
+    """
+    heads: dict[SessionId, Head] = {}
+    sessions = [await store.log.create() for _ in range(4)]
+    for session in (*sessions, *sessions):
+        head = heads.get(session, genesis(session))
+        heads[session] = await store.log.append(session, head, seal(session, head, "owner"))
+    broker.kill()
+    await asyncio.to_thread(broker.lose, topics.lanes, 0, len(sessions))
+    await asyncio.to_thread(broker.restart)
+    *early, late = sessions
+
+    async def append_to_what_is_lost(session: SessionId) -> None:
+        with pytest.raises(Superseded):
+            await store.log.append(session, heads[session], seal(session, heads[session], "owner"))
+
+    async with asyncio.timeout(PATIENCE_SECONDS * 2):
+        for session in early:
+            await append_to_what_is_lost(session)
+        other = await store.log.create()
+        head = genesis(other)
+        for _ in range(2 * len(sessions)):
+            head = await store.log.append(other, head, seal(other, head, "other"))
+        await append_to_what_is_lost(late)
+        for session in sessions:
+            head = await store.log.end(session)
+            assert head.seq == 1
+            head = await store.log.append(session, head, seal(session, head, "next"))
+            assert (await everything(store, session))[-1].hash == head.hash
 
 
 async def test_an_outage_loses_nothing_and_everything_goes_on_by_itself(  # noqa: C901 - four parties at once

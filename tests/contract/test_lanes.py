@@ -21,17 +21,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from playhead.accept import Head, Record, genesis
 from playhead.adapters.kafka import KafkaConnection, KafkaStore, open_kafka
-from playhead.adapters.kafka.connection import Background, Cluster
+from playhead.adapters.kafka.background import Background
+from playhead.adapters.kafka.connection import Cluster
 from playhead.adapters.kafka.follow import catch_up
-from playhead.adapters.kafka.index import Line
+from playhead.adapters.kafka.index import Index, Line
 from playhead.adapters.kafka.lanes import lane_of
 from playhead.adapters.kafka.ledger import SESSIONS_MAX, Ledger
 from playhead.adapters.kafka.marks import MARK_RECORDS, MARKS_MAX, Mark, last_marked, marks_in, with_mark
+from playhead.adapters.kafka.tail import Tail
 from playhead.adapters.kafka.wire import Stored, partition_of
+from playhead.adapters.kafka.writer import Batch, Writer
 from playhead.codec import Codec
-from playhead.errors import CursorConflict, CursorExpired, Misconfigured, Superseded, UnknownSession
+from playhead.errors import CursorConflict, CursorExpired, Misconfigured, Superseded, Unavailable, UnknownSession
 from playhead.events import OwnerChanged
-from playhead.ids import Cursor, Seq, SessionId
+from playhead.ids import Cursor, Seq, SessionId, session_id
 from playhead.log import APPEND_RECORDS_MAX, SessionLog
 from playhead.queue import Topics
 from playhead.testing import chain, named_session, read_all, read_until, said
@@ -267,6 +270,127 @@ async def test_a_gap_that_another_process_wrote_is_read_once_for_all_sessions(la
         assert [await store.log.end(session) for session in sessions] == list(heads.values())
 
 
+@pytest.mark.kafka
+async def test_who_takes_a_session_over_reads_what_others_wrote_after_its_end_once(lanes: Deployment):
+    store = await lanes.store()
+    session, other = await store.log.create(), await store.log.create()
+    _, records = await extended(store.log, session, genesis(session), 3)
+    await extended(store.log, other, genesis(other), 3000)  # more than one fetch brings
+    async with lanes.counted() as (store, counts):
+        pages = [page async for page in store.log.read(session)]
+        assert [record for page in pages for record in page.records] == records
+        head, before = pages[-1].head, counts.fetches
+        assert head.position == 3003
+        await extended(store.log, session, head, 1)
+        assert counts.fetches == before
+
+
+# --- what must not wait for ever -------------------------------------------------------------------------------------
+
+
+class Refusing(Cluster):
+    """A cluster that lets nobody in any more, on the connections for one purpose."""
+
+    purpose = "none"
+
+    async def call(self, node: int, request: Any, purpose: str) -> Any:  # Any: aiokafka's requests and responses
+        if purpose.startswith(self.purpose):
+            raise Misconfigured("the password was changed")
+        return await super().call(node, request, purpose)
+
+
+@pytest.mark.kafka
+async def test_who_writes_and_who_follows_are_told_when_a_connection_is_refused(lanes: Deployment):
+    await lanes.store()
+    cluster, background = Refusing(KafkaConnection(lanes.bootstrap), "refused"), Background()
+    await cluster.open()
+    store = KafkaStore(cluster, lanes.topics, background)
+    session = await store.log.create()
+    head, _ = await extended(store.log, session, genesis(session), 1)
+    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(store.log.read(session, follow=True)) as pages:
+        assert (await anext(pages)).head == head
+        await extended(store.log, session, head, 1)
+        head = (await anext(pages)).head  # so it is followed now
+        cluster.purpose = "tail"
+        with pytest.raises(Misconfigured, match="password"):
+            await anext(pages)
+    cluster.purpose = "write"
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        with pytest.raises(Misconfigured, match="password"):
+            await extended(store.log, session, head, 1)
+    cluster.purpose = "none"
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await extended(store.log, session, head, 1)
+    await background.close()
+    await cluster.close()
+
+
+class Lagging(Cluster):
+    """A leader of a topic that is new: it gives nothing until it has been asked where the partition ends."""
+
+    topic = ""
+    is_new = False
+
+    async def call(self, node: int, request: Any, purpose: str) -> Any:  # Any: aiokafka's requests and responses
+        response = await super().call(node, request, purpose)
+        if not purpose.startswith("read-") or self.topic not in (topic for topic, _ in response.topics):
+            return response
+        if not hasattr(response, "session_id"):
+            self.is_new = False
+        elif self.is_new:
+            response.topics = [
+                (topic, [(number, code, 0, *rest[:-1], b"") for number, code, _, *rest in parts])
+                for topic, parts in response.topics
+            ]
+        return response
+
+
+@pytest.mark.kafka
+async def test_a_leader_that_does_not_yet_know_the_end_is_no_conflict_for_who_has_seen_it(lanes: Deployment):
+    store = await lanes.store()
+    session = await store.log.create()
+    head, _ = await extended(store.log, session, genesis(session), 3)
+    cluster, background = Lagging(KafkaConnection(lanes.bootstrap), "lagging"), Background()
+    await cluster.open()
+    lagging = KafkaStore(cluster, lanes.topics, background)
+    assert await read_all(lagging.log, session)
+    cluster.topic, cluster.is_new = lanes.topics.lanes, True
+    async with asyncio.timeout(PATIENCE_SECONDS), aclosing(lagging.log.read(session, head.cursor)) as pages:
+        page = await anext(pages)
+    assert (page.records, page.head) == ((), head)
+    assert not cluster.is_new
+    await background.close()
+    await cluster.close()
+
+
+@pytest.mark.kafka
+async def test_a_session_is_created_although_following_the_index_ends_while_its_line_is_written(lanes: Deployment):
+    await lanes.store()
+    cluster, background = Cluster(KafkaConnection(lanes.bootstrap), "interrupted"), Background()
+    await cluster.open()
+    tail = Tail(cluster, background)
+
+    class Interrupted(Writer):
+        async def send(self, batch: Batch) -> int:
+            while batch.place not in tail.places:  # noqa: ASYNC110 - nobody says so
+                await asyncio.sleep(0)
+            tail.end(batch.place, Unavailable("no answer from Kafka"))
+            for _ in range(10):
+                await asyncio.sleep(0)  # until who followed has heard of it
+            return await super().send(batch)
+
+    index = Index(cluster, Interrupted(cluster, background), tail, background, lanes.topics.lanes_index)
+    session = session_id(os.urandom(16))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert await index.get(session, fresh=True) is None
+        await index.claim(session, Line(0, 7))
+        assert await index.get(session, fresh=True) == Line(0, 7)
+        await index.remove(session)
+        assert await index.get(session, fresh=True) is None
+    await background.close()
+    await cluster.close()
+
+
 # --- marks -----------------------------------------------------------------------------------------------------------
 
 
@@ -377,9 +501,10 @@ def test_a_ledger_calls_clear_only_what_is(written: list[tuple[bytes | None, int
         ledger.note(key, offset, count)
         stored += [(offset + place, key) for place in range(count)]
         offset += count
-    since, key = data.draw(st.integers(0, offset)), data.draw(st.sampled_from([b"a", b"b", b"d"]))
+    since, key = data.draw(st.integers(0, offset + 5)), data.draw(st.sampled_from([b"a", b"b", b"d"]))
     there = any(at >= since and whose == key for at, whose in stored)
-    assert ledger.is_clear(key, since) == (since >= 10 and not there)
+    # of what was beyond its end, before the lane lost it, a ledger knows nothing
+    assert ledger.is_clear(key, since) == (10 <= since <= offset and not there)
     assert ledger.known == offset
 
 

@@ -8,6 +8,8 @@ from collections.abc import Generator
 
 import pytest
 from playhead.adapters.kafka import KafkaConnection, open_kafka
+from playhead.adapters.kafka.connection import Cluster as Client
+from playhead.adapters.kafka.wire import partition_of
 from playhead.errors import Misconfigured
 from playhead.ids import session_id
 from playhead.queue import TopicSpec
@@ -19,6 +21,7 @@ DISK_MEGABYTES = 64
 FULL_SECONDS = 20.0
 MESSAGES = 20
 SESSIONS = 10
+PARTITIONS = 9
 MOVED_SECONDS = 15.0
 """Much more than brokers take to agree on another leader, and much less than a client's patience."""
 BIG = b"x" * 100_000
@@ -103,6 +106,40 @@ async def test_a_log_is_read_from_its_next_leader_while_the_broker_that_led_it_s
                 assert [(await store.log.end(session)).seq for session in sessions] == [0] * SESSIONS
         finally:
             await asyncio.to_thread(brokers.brokers[2].restart)
+
+
+@pytest.mark.kafka
+async def test_one_partition_without_a_leader_takes_no_other_with_it(brokers: Cluster) -> None:
+    """With one copy each, a third of the partitions is away with its broker, and the rest is written and read."""
+    await brokers.whole()
+    topic = "single"
+    connection = KafkaConnection(brokers.bootstrap, replication_factor=1, min_insync_replicas=1)
+    async with open_kafka(connection) as store:
+        await store.queue.prepare(TopicSpec(topic, partitions=PARTITIONS))
+        client = Client(connection, "looking")
+        await client.open()
+        await asyncio.to_thread(brokers.brokers[2].kill)
+        try:
+            async with asyncio.timeout(MOVED_SECONDS):
+                while -1 not in (leaders := (await client.metadata([topic]))[topic][1]):  # noqa: ASYNC110 - as brokers see it
+                    await asyncio.sleep(0.05)
+            keys = {partition_of(b"%d" % number, PARTITIONS): str(number) for number in range(200)}
+            led = [keys[place] for place, leader in enumerate(leaders) if leader != -1]
+            orphaned = [keys[place] for place, leader in enumerate(leaders) if leader == -1]
+            assert led
+            async with asyncio.timeout(MOVED_SECONDS), asyncio.TaskGroup() as group:
+                waiting = [group.create_task(store.queue.publish(topic, key, b"value")) for key in orphaned]
+                for _ in range(5):
+                    for key in led:
+                        await store.queue.publish(topic, key, b"value")
+                assert not any(one.done() for one in waiting)
+                await asyncio.to_thread(brokers.brokers[2].restart)
+        finally:
+            await client.close()
+            await brokers.delete(topic)
+            if not brokers.brokers[2].is_running:
+                await asyncio.to_thread(brokers.brokers[2].restart)
+            await brokers.whole()
 
 
 @pytest.mark.kafka

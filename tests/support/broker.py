@@ -46,6 +46,10 @@ log.index.size.max.bytes=262144
 """
 
 
+BATCH_HEAD_BYTES = 12
+"""A batch's first offset and the length of what follows."""
+
+
 class Broker:
     """A broker, started in whichever way is there.
 
@@ -95,6 +99,18 @@ class Broker:
             raise NoBroker("this broker is not ours to restart")
         self.kill()
         self._java.start()
+
+    def lose(self, topic: str, partition: int, batches: int) -> None:
+        """Take the last batches of a partition from a killed broker's disk: what a power failure does to one alone."""
+        if self._folder is None:
+            raise NoBroker("this broker's disk is not ours")
+        (segment,) = (self._folder / "data" / f"{topic}-{partition}").glob("*.log")
+        data = segment.read_bytes()
+        starts, at = list[int](), 0
+        while at < len(data):
+            starts.append(at)
+            at += BATCH_HEAD_BYTES + int.from_bytes(data[at + 8 : at + BATCH_HEAD_BYTES], "big")
+        os.truncate(segment, starts[-batches])
 
     def close(self) -> None:
         """End the broker and remove its data."""

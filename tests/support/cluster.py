@@ -277,5 +277,5 @@ async def _lacking(bootstrap: str) -> list[str]:
             f"{topic['topic']}[{partition['partition']}] is on {partition['isr']}"
             for topic in await admin.describe_topics()
             for partition in topic["partitions"]
-            if len(partition["isr"]) < BROKERS
+            if len(partition["isr"]) < len(partition["replicas"])
         ]

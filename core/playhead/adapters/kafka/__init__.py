@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from playhead.adapters.kafka.connection import UNKNOWN_TOPIC, Background, Cluster, KafkaConnection
+from playhead.adapters.kafka.background import Background
+from playhead.adapters.kafka.connection import UNKNOWN_TOPIC, Cluster, KafkaConnection
 from playhead.adapters.kafka.lanes import Lanes
 from playhead.adapters.kafka.log import KafkaLog
 from playhead.adapters.kafka.own_topics import OwnTopics

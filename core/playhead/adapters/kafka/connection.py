@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from aiokafka.conn import create_conn  # pyright: ignore[reportUnknownVariableType] - half annotated
@@ -21,7 +22,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from playhead.errors import Misconfigured, Unavailable
 
-__all__ = ["Background", "Cluster", "KafkaConnection", "Lost", "NoTopic", "backoff", "is_open"]
+__all__ = ["Cluster", "KafkaConnection", "Lost", "NoTopic", "backoff", "is_open"]
 
 CONNECT_SECONDS = 3.0
 """The longest wait for a connection to one node, its handshake included."""
@@ -112,32 +113,6 @@ def is_open(connection: Any) -> bool:  # Any: aiokafka's connections
     return connection.connected() and not connection._writer.is_closing()
 
 
-class Background:
-    """Tasks that serve the store as long as it is open; closing it ends and awaits them."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._closed = False
-
-    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run a coroutine until it ends or the store closes. Raises `Unavailable` when it has."""
-        if self._closed:
-            work.close()
-            raise Unavailable("the store is closed")
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def close(self) -> None:
-        """End every task and wait until it has ended."""
-        self._closed = True
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a node listens."""
@@ -156,7 +131,7 @@ class Cluster:
         self._bootstrap = _addresses(connection.bootstrap)
         self._nodes: dict[int, Address] = {}
         self._connections: dict[tuple[int | Address, str], Any] = {}  # Any: aiokafka's connections
-        self._connecting: dict[tuple[int | Address, str], asyncio.Lock] = {}
+        self._connecting: dict[tuple[int | Address, str], asyncio.Task[Any]] = {}
         self._leaders: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         self._turn = 0
 
@@ -177,6 +152,10 @@ class Cluster:
 
     async def close(self) -> None:
         """Close every connection."""
+        connecting = tuple(self._connecting.values())
+        for task in connecting:
+            task.cancel()
+        await asyncio.gather(*connecting, return_exceptions=True)
         connections = tuple(self._connections.values())
         self._connections.clear()
         closing = [closed for connection in connections if (closed := connection.close()) is not None]
@@ -215,11 +194,17 @@ class Cluster:
         return self._read_metadata(await self.call(node, request, "metadata"))
 
     async def leaders(self, topic: str) -> tuple[int, ...]:
-        """Give the node that leads each partition of a topic, in order. Raises `NoTopic`, `Lost`."""
+        """Give the node that leads each partition of a topic, in order; -1 for one without a leader now.
+
+        Raises `NoTopic`, `Lost`.
+        """
         found = self._leaders.get(topic)
-        if found is not None:
-            self._leaders.move_to_end(topic)
-            return found
+        if found is None:
+            return await self._learned(topic)
+        self._leaders.move_to_end(topic)
+        return found
+
+    async def _learned(self, topic: str) -> tuple[int, ...]:
         for _ in range(UNKNOWN_ASKS):
             code, leaders = (await self.metadata([topic]))[topic]
             if code == UNKNOWN_TOPIC:
@@ -227,7 +212,7 @@ class Cluster:
                 continue
             if code in NOT_AUTHORIZED:
                 raise Misconfigured(f"the cluster does not let this user use topic {topic}")
-            if code or not leaders or min(leaders) < 0:
+            if code or not leaders:
                 raise Lost(f"topic {topic} has no leader now (code {code})")
             self.learn(topic, leaders)
             return leaders
@@ -236,11 +221,12 @@ class Cluster:
     async def leader(self, topic: str, partition: int) -> int:
         """Give the node that leads one partition. Raises `NoTopic`, `Lost`."""
         leaders = await self.leaders(topic)
-        if partition >= len(leaders):
-            self.forget(topic)  # it may have got more since it was asked for
-            leaders = await self.leaders(topic)
+        if partition >= len(leaders) or leaders[partition] < 0:
+            leaders = await self._learned(topic)  # it may have got more since it was asked for, or another leader
         if partition >= len(leaders):
             raise NoTopic(f"{topic}[{partition}]")
+        if leaders[partition] < 0:
+            raise Lost(f"{topic}[{partition}] has no leader now")
         return leaders[partition]
 
     def learn(self, topic: str, leaders: tuple[int, ...]) -> None:
@@ -299,22 +285,41 @@ class Cluster:
         found = self._connections.get(key)
         if found is not None and is_open(found):
             return found
-        async with self._connecting.setdefault(key, asyncio.Lock()):
-            found = self._connections.get(key)
-            if found is not None and is_open(found):
-                return found
-            self._drop(place, purpose)
-            async with asyncio.timeout(CONNECT_SECONDS):
-                made = await create_conn(
-                    address.host,
-                    address.port,
-                    client_id=self.client_id,
-                    request_timeout_ms=int(REQUEST_SECONDS * 1000),
-                    max_idle_ms=IDLE_MS,
-                    **self._security,
-                )
-            self._connections[key] = made
-            return made
+        connecting = self._connecting.get(key)
+        if connecting is None:
+            # One try for all who wait for it: a host that swallows packets must not be tried by each in turn.
+            connecting = asyncio.get_running_loop().create_task(self._connect(place, address, purpose))
+            self._connecting[key] = connecting
+            connecting.add_done_callback(partial(self._connect_ended, key))
+        try:
+            made = await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            waiter = asyncio.current_task()
+            if connecting.cancelled() and waiter is not None and not waiter.cancelling():
+                raise Lost("the store is closing") from None
+            raise
+        if not is_open(made):  # reset while word of it came here
+            raise Lost(f"{address.host}:{address.port}: the connection was closed at once")
+        return made
+
+    async def _connect(self, place: int | Address, address: Address, purpose: str) -> Any:
+        self._drop(place, purpose)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            made = await create_conn(
+                address.host,
+                address.port,
+                client_id=self.client_id,
+                request_timeout_ms=int(REQUEST_SECONDS * 1000),
+                max_idle_ms=IDLE_MS,
+                **self._security,
+            )
+        self._connections[place, purpose] = made
+        return made
+
+    def _connect_ended(self, key: tuple[int | Address, str], task: asyncio.Task[Any]) -> None:
+        del self._connecting[key]
+        if not task.cancelled():
+            task.exception()  # those who wait hear of it; there may be none any more
 
     def _drop(self, place: int | Address, purpose: str) -> None:
         old = self._connections.pop((place, purpose), None)

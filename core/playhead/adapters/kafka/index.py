@@ -13,7 +13,8 @@ from collections.abc import Callable, Generator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
-from playhead.adapters.kafka.connection import Background, Cluster, Lost, NoTopic
+from playhead.adapters.kafka.background import Background
+from playhead.adapters.kafka.connection import Cluster, Lost, NoTopic
 from playhead.adapters.kafka.follow import OutOfRange, follow
 from playhead.adapters.kafka.sink import Sink
 from playhead.adapters.kafka.tail import Tail
@@ -62,9 +63,9 @@ class Index:
         shard = await self._shard(session)
         line = None if fresh else shard.line(session)
         if line is None:
-            end = await self._cluster.patiently(lambda: self._end(session))
-            await shard.reach(end)
-            line = shard.line(session)
+            line = (await self._reached(session, await self._cluster.patiently(lambda: self._end(session)))).line(
+                session
+            )
         return line
 
     async def add(self, session: SessionId, line: Line) -> None:
@@ -76,7 +77,7 @@ class Index:
     async def claim(self, session: SessionId, line: Line) -> None:
         """Write the line of a session that others may create just now. Raises `NoTopic`, `Unavailable`."""
         shard, key = await self._shard(session), session.encode()
-        await shard.reach(await self._write(shard, (key, line.pack())))
+        await self._reached(session, await self._write(shard, (key, line.pack())))
         counts = shard.lines.get(key)
         if counts not in (None, line.pack()):
             # compaction will keep the last line, so that must be the one that counts
@@ -92,7 +93,7 @@ class Index:
     async def remove(self, session: SessionId) -> None:
         """Remove a session's line and its marks. Raises `NoTopic`, `Unavailable`."""
         shard, key = await self._shard(session), session.encode()
-        await shard.reach(await self._write(shard, (key, None), (key + MARKS, None)))
+        await self._reached(session, await self._write(shard, (key, None), (key + MARKS, None)))
 
     @contextmanager
     def watch(self, session: SessionId, sink: Sink) -> Generator[None, None, None]:
@@ -120,6 +121,12 @@ class Index:
         if not shard.is_followed:
             shard.is_followed = True
             self._background.start(shard.follow())
+        return shard
+
+    async def _reached(self, session: SessionId, offset: int) -> Shard:
+        """Give a session's partition of the index once it is read up to an offset. Raises `NoTopic`, `Unavailable`."""
+        shard = await self._shard(session)  # asked for anew: following may have ended while something was written
+        await shard.reach(offset)
         return shard
 
     async def _end(self, session: SessionId) -> int:
@@ -159,8 +166,10 @@ class Shard:
         return Line(lane, first, self.marks.get(key, b""))
 
     async def reach(self, offset: int) -> None:
-        """Wait until all before an offset was read. Raises `NoTopic`, `Unavailable`."""
+        """Wait until all before an offset was read; it must be followed now. Raises `NoTopic`, `Unavailable`."""
         while self.position < offset:
+            if not self.is_followed:
+                raise Unavailable(f"{self.place[0]}[{self.place[1]}] is not followed just now")
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.add(waiting)
             try:
@@ -178,6 +187,7 @@ class Shard:
                 except OutOfRange:  # the partition was cut, or is another one: what it has is all there is
                     self.lines.clear()
                     self.marks.clear()
+                    self.position = 0  # nobody may believe meanwhile that the lines are known up to where they were
                     self.position = await self._cluster.patiently(lambda: end_of(self._cluster, self.place, EARLIEST))
         except (NoTopic, PlayheadError) as failure:
             error = failure

@@ -14,7 +14,8 @@ from contextlib import AbstractContextManager, suppress
 from hashlib import sha256
 
 from playhead.accept import Head, Record
-from playhead.adapters.kafka.connection import Background, Cluster, NoTopic
+from playhead.adapters.kafka.background import Background
+from playhead.adapters.kafka.connection import Cluster, NoTopic
 from playhead.adapters.kafka.follow import OutOfRange, fetch
 from playhead.adapters.kafka.index import Index, Line
 from playhead.adapters.kafka.ledger import Ledger

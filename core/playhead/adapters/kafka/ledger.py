@@ -21,9 +21,15 @@ class Ledger:
     def __init__(self, offset: int) -> None:
         self.since = self.known = offset
         self._ends: OrderedDict[bytes, int] = OrderedDict()
+        self._lost = range(0)
 
     def begin(self, offset: int) -> None:
-        """Forget everything, and know on from an offset."""
+        """Forget everything, and know on from an offset.
+
+        If that was known already, the lane has lost what was there: its broker is alone, and had a power failure.
+        """
+        if offset < self.known:
+            self._lost = range(min(offset, self._lost.start or offset), max(self.known, self._lost.stop))
         self.since = self.known = offset
         self._ends.clear()
 
@@ -42,5 +48,9 @@ class Ledger:
         self.known = max(self.known, offset)
 
     def is_clear(self, key: bytes, offset: int) -> bool:
-        """Tell whether a session is known to have no record from an offset on."""
-        return self.since <= offset and self._ends.get(key, 0) <= offset
+        """Tell whether a session is known to have no record from an offset on.
+
+        Of an offset that the lane does not have, or lost once, nothing is known: what was before it may be gone.
+        """
+        is_lost = self._lost.start < offset <= self._lost.stop
+        return not is_lost and self.since <= offset <= self.known and self._ends.get(key, 0) <= offset

@@ -16,11 +16,11 @@ from playhead.adapters.kafka.connection import Cluster, Lost, NoTopic, backoff
 from playhead.adapters.kafka.follow import OutOfRange, Wanted, follow
 from playhead.adapters.kafka.placement import Placement
 from playhead.adapters.kafka.sink import Sink
-from playhead.adapters.kafka.spot import Spot, Step, first_left, follow_chain, scan, seek
+from playhead.adapters.kafka.spot import Spot, Step, first_left, follow_chain, look, scan, seek
 from playhead.adapters.kafka.tail import Tail
 from playhead.adapters.kafka.wire import EARLIEST, end_of
 from playhead.adapters.kafka.writer import Batch, Writer
-from playhead.errors import CursorConflict, CursorExpired, Superseded, TooLarge, Unavailable
+from playhead.errors import CursorConflict, CursorExpired, Misconfigured, Superseded, TooLarge, Unavailable
 from playhead.ids import BEGINNING, Cursor, SessionId
 from playhead.log import APPEND_RECORDS_MAX, RECORD_BYTES_MAX, Page
 
@@ -96,15 +96,17 @@ class KafkaLog:
     async def _pages(self, spot: Spot, after: Cursor, sink: Sink | None) -> AsyncGenerator[Page, None]:
         head = spot.start
         try:
-            head = await self._locate(spot, after)
-            first = True
+            head = await self._cluster.patiently(lambda: self._locate(spot, after))
+            shown: int | None = None
             steps = scan(self._cluster, spot, head) if sink is None else self._follow(spot, head, sink)
             async with aclosing(steps):
                 async for step in steps:
                     head = step.head
-                    if step.accepted or first:
-                        first = False
+                    if step.accepted or shown is None:
+                        shown = head.position
                         yield Page(step.accepted, head)
+            if head.position != shown:
+                yield Page((), head)  # what followed was others': whoever appends need not read it again
         except OutOfRange as error:
             raise await self._explain(spot, head.cursor if head.seq else after, error) from error
 
@@ -126,8 +128,7 @@ class KafkaLog:
 
     async def _judge(self, spot: Spot, head: Head, records: Sequence[Record], offset: int) -> Head:
         """Read what landed between the head and the own batch, and tell whether the batch was accepted."""
-        if offset < head.position:  # the broker lost what the head has seen
-            head = spot.start
+        head = await self._stored(spot, head, records)
         until = offset + len(records)
         verdict = await self._cluster.patiently(lambda: self._reread(spot, head, records, until), SETTLE_SECONDS)
         if verdict is None:
@@ -136,6 +137,7 @@ class KafkaLog:
 
     async def _settle(self, spot: Spot, head: Head, records: Sequence[Record], sent: tuple[Batch, Lost]) -> Head:
         """Find out what became of a batch, and send it again until it is known to be in the log or void."""
+        head = await self._stored(spot, head, records)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + SETTLE_SECONDS
         batch, failure = sent
@@ -151,8 +153,30 @@ class KafkaLog:
                 await asyncio.sleep(backoff(tries))
                 tries += 1
                 continue
+            except Misconfigured as error:
+                raise Unavailable(f"whether {spot.session} took the append is unknown: {error}") from error
+            await self._placement.undisturbed(spot, head, offset, len(records))  # it keeps account of what is stored
             return await self._judge(spot, head, records, offset)
         raise Unavailable(f"whether {spot.session} took the append is unknown: {failure}") from failure
+
+    async def _stored(self, spot: Spot, head: Head, records: Sequence[Record]) -> Head:
+        """Give a head of which the last record is in the log now. Raises `Superseded` if it is not.
+
+        A broker that is alone may have lost it, and others may have written over where it was.
+        """
+        if head.seq == 0:
+            return head if head.position == spot.first else spot.start
+        if head.position > spot.first:
+            last = await self._cluster.patiently(lambda: look(self._cluster, spot, head.position - 1))
+            if last is not None and last.hash == head.hash:
+                return head
+        try:
+            found = await self._cluster.patiently(lambda: self._locate(spot, head.cursor))
+        except (CursorConflict, OutOfRange) as error:
+            raise Superseded(spot.session, records[0].seq) from error
+        if found.hash != head.hash:
+            raise Superseded(spot.session, records[0].seq)
+        return found
 
     async def _reread(self, spot: Spot, head: Head, records: Sequence[Record], until: int | None) -> Head | None:
         """Read on from a head: the head after the own records if they were accepted, None if nothing took their seq.
@@ -180,7 +204,7 @@ class KafkaLog:
     # --- finding a place in the log ----------------------------------------------------------------------------
 
     async def _locate(self, spot: Spot, cursor: Cursor) -> Head:
-        """Give the head at a cursor. Raises `CursorConflict`, `OutOfRange`."""
+        """Give the head at a cursor. Raises `CursorConflict`, `OutOfRange`, `Lost`."""
         if cursor.seq == 0 and cursor.tag is None:
             return spot.start
         near = await self._cluster.patiently(lambda: self._placement.near(spot, cursor.seq)) if cursor.seq else None
@@ -192,9 +216,14 @@ class KafkaLog:
                     break
                 if cursor.tag in (None, head.cursor.tag):
                     return head
+        is_short = head.seq < cursor.seq
+        end = await end_of(self._cluster, spot.place)
         async with aclosing(scan(self._cluster, spot, head)) as steps:
             async for step in steps:
                 head = step.head
+        if head.position < end or (is_short and head.seq >= cursor.seq):
+            # a leader that is new gives nothing before it knows what the others have: that says nothing of the cursor
+            raise Lost(f"{spot.session} is shown up to offset {head.position} and goes on to {end}")
         raise CursorConflict(str(cursor), head.seq)
 
     async def _end_once(self, spot: Spot) -> Head:

@@ -20,7 +20,8 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 
-from playhead.adapters.kafka.connection import PATIENCE_SECONDS, Background, Cluster, Lost, is_open
+from playhead.adapters.kafka.background import Background
+from playhead.adapters.kafka.connection import PATIENCE_SECONDS, Cluster, Lost, is_open
 from playhead.adapters.kafka.wire import FETCH_BYTES_MAX, Place
 from playhead.adapters.progress import Progress, decode_finished
 from playhead.errors import Unavailable
@@ -153,15 +154,21 @@ class GroupMember(ConsumerRebalanceListener):
                 await self._let_go.wait()
         except TimeoutError:
             log.warning("group %s rebalances although a member did not let go in time", self._group)
-        await self._commit()
-        self._progress = {}
+        try:
+            await self._commit()
+        finally:
+            self._progress = {}
 
     async def on_partitions_assigned(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, assigned: Iterable[TopicPartition]
     ) -> None:
         """Learn what is finished already, then tell the application what it was given."""
         places: list[Place] = [(topic, partition) for topic, partition in assigned]
-        finished = await self._finished(places)
+        try:
+            finished = await self._finished(places)
+        except Exception as error:  # noqa: BLE001 - aiokafka would log it, and leave us with partitions that nobody reads
+            log.warning("what group %s has finished is not known: some comes again: %r", self._group, error)
+            finished = {}
         for place in places:
             known = self._progress.get(place)
             if known is None:
@@ -189,6 +196,11 @@ class GroupMember(ConsumerRebalanceListener):
                     return
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
+            except Exception as error:
+                # A batch that aiokafka cannot read, or a bug: who receives must hear of it and not wait for ever.
+                self._failure = Unavailable(f"group {self._group} cannot be read: {error!r}")
+                self._changed.set()
+                raise
             working = loop.time()
             generation = self._generation
             while not self._given:  # fetched by a new assignment that the application has not been told of yet

@@ -18,7 +18,8 @@ from typing import Any
 
 from aiokafka.protocol.api import Response
 
-from playhead.adapters.kafka.connection import PATIENCE_SECONDS, Background, Cluster, Lost, NoTopic, backoff
+from playhead.adapters.kafka.background import Background
+from playhead.adapters.kafka.connection import PATIENCE_SECONDS, Cluster, Lost, NoTopic, backoff
 from playhead.adapters.kafka.sink import Chunk, Sink
 from playhead.adapters.kafka.wire import OUT_OF_RANGE, SESSIONLESS, Fetch, Place, Stored, parts, unpack
 from playhead.errors import PlayheadError, Unavailable
@@ -242,12 +243,17 @@ class Bundle:
                     self._begin_again()
                     if loop.time() - answered > PATIENCE_SECONDS:
                         self._give_up(Unavailable(f"no answer from Kafka in {PATIENCE_SECONDS:.0f} s: {error}"))
+                        answered = loop.time()  # whoever joins now has patience of their own
                     await asyncio.sleep(backoff(tries))
                     tries += 1
                     await self._look_elsewhere()
                     continue
                 tries, answered = 0, loop.time()
                 self._dispatch(response, self._asked)
+        except Exception as error:
+            # Who follows must hear of it, whatever it was: nobody else polls for them.
+            self._give_up(error if isinstance(error, PlayheadError) else Unavailable(f"following broke: {error!r}"))
+            raise
         finally:
             self._polling = False
             self._begin_again()

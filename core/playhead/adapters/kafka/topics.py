@@ -16,7 +16,8 @@ from typing import Any
 from aiokafka.protocol.admin import CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from playhead.adapters.kafka.connection import UNKNOWN_TOPIC, Background, Cluster, Lost
+from playhead.adapters.kafka.background import Background
+from playhead.adapters.kafka.connection import UNKNOWN_TOPIC, Cluster, Lost
 from playhead.adapters.kafka.wire import BATCH_BYTES_MAX, LATEST
 from playhead.errors import Misconfigured, PlayheadError, Unavailable
 from playhead.ids import SessionId, session_id

@@ -200,13 +200,22 @@ def unpack(data: bytes, since: int, key: bytes | None = None) -> tuple[list[Stor
             after = max(after, batch.next_offset)
             if batch.is_control_batch:
                 continue
-            if key is None:
-                records += [Stored(r.offset, r.key, r.value or b"") for r in batch if r.offset >= since]
-            else:
-                records += [Stored(r.offset, key, r.value or b"") for r in batch if r.key == key and r.offset >= since]
+            records += [
+                Stored(r.offset, r.key, r.value or b"")
+                for r in _records(batch)
+                if r.offset >= since and (key is None or r.key == key)
+            ]
     except CorruptRecordException as error:
         raise Lost(f"a damaged batch after offset {after}: {error}") from error
     return records, after
+
+
+def _records(batch: Any) -> list[Any]:  # Any: aiokafka's batches and records
+    """Read the records of a batch: none if its headers are no text. Ours have no headers, so none of it is ours."""
+    try:
+        return list(batch)
+    except UnicodeDecodeError:
+        return []
 
 
 def batch_bytes(entries: Sequence[Entry], producer: tuple[int, int, int]) -> bytes:

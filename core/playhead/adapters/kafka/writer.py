@@ -16,9 +16,10 @@ from typing import Any
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from playhead.adapters.kafka.connection import TOPICS_KNOWN_MAX, Background, Cluster, Lost
+from playhead.adapters.kafka.background import Background
+from playhead.adapters.kafka.connection import TOPICS_KNOWN_MAX, Cluster, Lost
 from playhead.adapters.kafka.wire import BATCH_BYTES_MAX, Entry, Place, batch_bytes, misplaced
-from playhead.errors import TooLarge
+from playhead.errors import PlayheadError, TooLarge
 
 __all__ = ["Batch", "Writer"]
 
@@ -91,6 +92,7 @@ class Writer:
         """Drop what is remembered of a topic that is gone."""
         for place in [place for place in self._sequences if place[0] == topic]:
             del self._sequences[place]
+            self._identity = None  # should the topic be there after all, sequence 0 is another identity's
 
     async def _drain(self, node: int) -> None:
         pending = self._pending[node]
@@ -113,16 +115,16 @@ class Writer:
                 data = await self._pack(place, batches)
                 topics.setdefault(place[0], []).append((place[1], data))
             request = ProduceRequest(None, -1, PRODUCE_TIMEOUT_MS, list(topics.items()))
-            response = await self._cluster.call(node, request, "write")
-        except (Lost, asyncio.CancelledError) as error:
+            self._settle_all(gathered, await self._cluster.call(node, request, "write"))
+        except BaseException as error:
+            # Whatever it was: those who wait for these batches would otherwise do so for ever.
+            said = error if isinstance(error, PlayheadError) else Lost(str(error) or "the store is closing")
             for place, batches in gathered.items():
-                self._fail(place, batches, Lost(str(error) or "the store is closing"))
+                self._fail(place, batches, said)
             for topic, _ in gathered:
                 self._cluster.forget(topic)
-            if isinstance(error, asyncio.CancelledError):
+            if not isinstance(error, Lost | PlayheadError):
                 raise
-            return
-        self._settle_all(gathered, response)
 
     def _settle_all(self, gathered: dict[Place, list[Batch]], response: Any) -> None:  # Any: aiokafka's response struct
         for topic, answered in response.topics:
