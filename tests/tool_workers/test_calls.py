@@ -8,9 +8,10 @@ import math
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
-from playhead import ToolContext, ToolFailed, tool
+from playhead import Image, Pending, ToolContext, ToolFailed, tool
 from playhead.commands import (
     AnnounceTool,
     Heartbeat,
@@ -310,6 +311,24 @@ async def test_a_result_that_cannot_be_carried_is_an_error_that_says_so(value: o
     assert told["type"] == kind
     assert words in told["message"]
     assert "ReportRetry" not in kinds(reports)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Image(cast("bytes", None)), Image(cast("bytes", "text")), Pending(60.0, cast("str", object()))],
+    ids=["none", "text", "message"],
+)
+async def test_a_result_that_is_no_such_thing_ends_its_call_and_no_other(value: object) -> None:
+    @tool
+    async def careless() -> object:
+        """Return what is not what it says."""
+        return value
+
+    shop = Workshop()
+    async with shop.worker(careless, echo):
+        result = await shop.run("careless")
+        assert result.status == "error"
+        assert (await shop.run("echo", text="still here")).status == "ok"
 
 
 async def test_a_part_that_cannot_be_carried_fails_the_call() -> None:

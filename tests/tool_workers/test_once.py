@@ -110,6 +110,18 @@ async def test_of_two_workers_that_have_it_one_runs_it():
     assert len(till.paid) == 1
 
 
+async def test_a_stop_that_comes_with_the_grant_is_heeded():
+    """Both are read in one go, before whoever waits for the grant can act on it."""
+    till, shop = Till(), Workshop()
+    async with shop.worker(till.tool, limits=ASKING):
+        call = await shop.send(shop.call("pay", {"order": "17"}, "once"))
+        asked = await shop.asked(call)
+        await shop.grant(call, asked.report_id)
+        await shop.stop(call)
+        result = await shop.result(call)
+    assert (till.paid, result.status) == ([], "cancelled")
+
+
 async def test_a_grant_that_is_too_old_is_asked_for_anew():
     till, shop = Till(), Workshop()
     async with shop.worker(till.tool, limits=replace(ASKING, ask_seconds=0.2, grant_seconds=0.0)):

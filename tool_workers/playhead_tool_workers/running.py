@@ -55,7 +55,7 @@ class Call:
 
     def stop(self, reason: str) -> None:
         """Give the call up: its result will say so. One that was only asked for is not even mentioned again."""
-        if self.verdict is not None:
+        if self.verdict is not None and not (self.verdict.done() and self.verdict.result() is not None):
             self._decide(None)
         elif self.stop_reason is None:
             self.stop_reason = reason

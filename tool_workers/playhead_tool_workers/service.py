@@ -37,6 +37,8 @@ CONCURRENCY = 32
 DEAD_VALUE_BYTES_MAX = 800_000
 """How much of a record that cannot be handled is kept: with the rest of the dead letter it must be a record itself."""
 
+DEAD_KEY_CHARS_MAX = 1_000
+
 log = logger(__name__)
 
 
@@ -260,6 +262,8 @@ class Worker:
         if command.key is not None:
             call.turn = self._turns.join(command.key)
         call.task = group.create_task(self._see_through(call, group))
+        # Here as well as in the task: one that is cancelled before it begins runs nothing of itself.
+        call.task.add_done_callback(lambda _: self._off(call))
 
     async def _see_through(self, call: Call, group: asyncio.TaskGroup) -> None:
         try:
@@ -269,14 +273,18 @@ class Worker:
                 self._calls.remember(call.command, end)
             self._acknowledge(*call.messages)
         finally:
-            if call.turn is not None:
-                call.turn.leave()
-            self._calls.remove(call)
-            self._changed.set()
+            self._off(call)
         await self._parts.reach("worker.acknowledged")
         for message in call.then:
             if self._grace_ends_at is None:
                 await self._take(message, group)
+
+    def _off(self, call: Call) -> None:
+        """Take a call off the table. A second time it does nothing."""
+        if call.turn is not None:
+            call.turn.leave()
+        self._calls.remove(call)
+        self._changed.set()
 
     async def _set_aside(self, message: Message, error: str) -> None:
         """Move a record that cannot be handled out of the way, whole if it fits."""
@@ -287,7 +295,7 @@ class Worker:
             topic=message.topic,
             partition=message.partition,
             offset=message.offset,
-            key=message.key,
+            key=message.key[:DEAD_KEY_CHARS_MAX],
             value=value,
             error=error,
             at=self._parts.clock(),

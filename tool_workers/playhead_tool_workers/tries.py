@@ -186,9 +186,13 @@ async def _settled(attempt: Attempt, came: Failed | _Value) -> Came:
         raise
     except BaseException as error:  # noqa: BLE001 - a tool call: also `SystemExit` is only its own end
         return raised(attempt, error)
-    if isinstance(value, Pending | Question):
-        return deferral(value, attempt.redact)
-    return await attempt.keep(value)
+    try:
+        if isinstance(value, Pending | Question):
+            return deferral(value, attempt.redact)
+        return await attempt.keep(value)
+    except Exception as error:
+        attempt.log.warning("a tool's result cannot be kept", tool=attempt.tool.name, exc_info=error)
+        return failed(error, retryable=False, broken=True, redact=attempt.redact)
 
 
 def _timed_out(attempt: Attempt, why: str) -> Failed:
