@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from playhead_gateway.problems import Problem, problem_response
 from playhead_gateway.stream import ABORT
@@ -45,6 +45,7 @@ class Connection(HttpToolsProtocol):
     _is_refused = False
     _begins = False
     _impatience: asyncio.TimerHandle | None = None
+    _going_on: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn has it
         """Begin a connection, and wait for its first head."""
@@ -63,15 +64,23 @@ class Connection(HttpToolsProtocol):
                 self._refuse()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """End. A response that goes on while another request waits behind it is told as well."""
         self._be_patient()
         super().connection_lost(exc)
+        going_on, self._going_on = self._going_on, None
+        if going_on is not None and not going_on.response_complete:
+            going_on.disconnected = True
+            going_on.message_event.set()
 
     def on_headers_complete(self) -> None:
         """Begin to answer."""
         self._is_in_head = False
         self._be_patient()
+        before = self.cycle  # none before the first request, though uvicorn's annotation denies it
         super().on_headers_complete()
+        if self._going_on is None or self._going_on.response_complete:
+            # uvicorn itself forgets the response that is being written once another request is read behind it.
+            self._going_on = before if before and not before.response_complete else self.cycle
 
     def on_message_begin(self) -> None:
         """Begin a request's scope."""

@@ -213,9 +213,10 @@ class Fanout:
 
     async def _follow(self, tail: Tail, start: Cursor) -> None:
         try:
-            await self._read(tail, start)
-        except CursorExpired as expired:
-            await self._follow_later(tail, expired)
+            try:
+                await self._read(tail, start)
+            except CursorExpired as expired:
+                await self._follow_later(tail, expired)
         except PlayheadError as failure:
             self._give_up(tail, failure)
         except Exception as error:  # noqa: BLE001 - a supervisor: one session's fault must not take the others along
@@ -229,10 +230,7 @@ class Fanout:
             self._give_up(tail, CursorExpired(str(cursor), expired.first_seq))
             return
         tail.ring = Ring(cursor.seq, self.frame, self._in_rings)
-        try:
-            await self._read(tail, cursor)
-        except PlayheadError as failure:
-            self._give_up(tail, failure)
+        await self._read(tail, cursor)
 
     async def _read(self, tail: Tail, start: Cursor) -> None:
         async with aclosing(self.log.read(tail.session, start, follow=True)) as pages:

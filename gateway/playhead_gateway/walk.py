@@ -19,6 +19,9 @@ from playhead_gateway.tail import Tail
 
 __all__ = ["Dropped", "Walk", "walking"]
 
+EMPTY_PAGES_MAX = 4
+"""How many pages without a record are passed over at once."""
+
 _log = logger("playhead.gateway")
 
 
@@ -60,7 +63,7 @@ class Walk:
             raise Dropped("draining")
         tail, cursor = self.tail, self.cursor
         if self._unsaid or self._page is not None or self._is_apart:
-            frames = await self._from_log()
+            frames = await self._from_pages()
             if frames or self._is_apart:
                 return frames
             cursor = self.cursor
@@ -103,6 +106,14 @@ class Walk:
         frames, last = self.tail.ring.take(self.cursor.seq, self._chunk_bytes)
         if frames:
             self.cursor = last
+        return frames
+
+    async def _from_pages(self) -> Sequence[bytes]:
+        frames = await self._from_log()
+        for _ in range(EMPTY_PAGES_MAX):
+            if frames or not self._is_apart:
+                break
+            frames = await self._from_log()  # a page may have nothing of this session, and more may follow
         return frames
 
     async def _from_log(self) -> Sequence[bytes]:

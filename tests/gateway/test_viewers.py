@@ -147,6 +147,19 @@ async def test_a_viewer_that_does_not_read_is_dropped_and_slows_nobody(world: Wo
         assert [frame.event for frame in await stream.rest()] == ["session_closed", "end"]
 
 
+async def test_a_viewer_that_leaves_with_another_request_behind_its_stream_is_noticed(world: World) -> None:
+    """With a request behind the stream nothing is read any more, so it is noticed by what is written."""
+    session = await world.session_with(STARTED, OWNED)
+    async with serving(world.parts(heartbeat_seconds=0.2)) as served:
+        async with stalled(served, session) as connection:
+            await until_metric(served.client, "playhead_stream_clients", 1)
+            loop = asyncio.get_running_loop()
+            for _ in range(3):
+                await loop.sock_sendall(connection, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert await metric(served.client, "playhead_stream_clients") == 1
+        await until_metric(served.client, "playhead_stream_clients", 0)
+
+
 async def test_a_viewer_that_falls_off_the_ring_is_sent_away_with_its_cursor(world: World) -> None:
     session = await world.session_with(STARTED, OWNED)
     async with serving(world.parts(ring_bytes_max=400_000)) as served:

@@ -68,6 +68,7 @@ class Commands:
         kind = _kind_of(value)
         if "sessions:write" not in self._principal.scopes:
             raise Problem(403, "missing-scope", "this needs the scope 'sessions:write'", scope="sessions:write")
+        self._gateway.allowances.request(self._principal, writes=True)
         match checked(value, kind):
             case _Message() as said:
                 return await self._say(said.ref, said.content, said.mode)

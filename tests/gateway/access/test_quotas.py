@@ -143,6 +143,21 @@ async def test_so_many_streams_may_be_open_at_once_over_whatever_they_come(world
         assert told == "ready"
 
 
+async def test_what_is_said_over_a_socket_is_counted_as_what_is_posted(world: World, tmp_path: Path) -> None:
+    """protocol:P92"""
+    path = access_file(tmp_path, *acme('messages = "2/h"'))
+    session = await world.session_with(replace(STARTED, tenant="acme"), OWNED)
+    async with serving(replace(world.parts(), authenticate=authenticator(path))) as served, asyncio.timeout(5):
+        url, answers = f"ws://{served.address}/v1/sessions/{session}/ws", list[str]()
+        async with connect(url, proxy=None, additional_headers=bearer(ONE.text)) as talk:
+            for number in range(3):
+                await talk.send(orjson.dumps({"type": "cancel", "ref": str(number)}).decode())
+                while (heard := orjson.loads(await talk.recv()))["event"] not in ("ack", "refused"):
+                    pass
+                answers.append(heard["data"].get("code", heard["event"]))
+        assert answers == ["ack", "ack", "rate-limited"]
+
+
 async def test_the_directory_is_counted_as_it_changes(world: World) -> None:
     gateway = Gateway(world.parts())
     catalog = gateway.catalog
