@@ -21,7 +21,7 @@ from playhead.commands import (
     Request,
     StartSession,
 )
-from playhead.errors import Superseded, Unavailable, Undecodable, UnknownSession
+from playhead.errors import Misconfigured, Superseded, Unavailable, Undecodable, UnknownSession
 from playhead.events import Event, wire_name
 from playhead.ids import SessionId
 from playhead.leases import is_lease
@@ -239,7 +239,8 @@ class Orchestrator:
                 except Superseded as error:
                     log.warning("superseded: letting go", session=session, error=str(error))
                     await asyncio.sleep(0 if owner.was_fresh else self._parts.waits.reacquire)
-                except Unavailable as error:
+                except (Unavailable, Misconfigured) as error:
+                    # A login that is refused for a while is the deployment's fault and not the session's.
                     log.warning("the log cannot be reached: trying again", session=session, error=str(error))
                     await asyncio.sleep(self._parts.waits.again)
         except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -84,14 +85,14 @@ class SqliteStore:
         return self._writer.changes
 
     async def tend(self) -> None:
-        """Do the housekeeping, for ever: finish what a crash cut short, then prune now and then."""
-        for number in await self._reader.read(half_deleted):
-            await self.log.erase(number)
+        """Do the housekeeping, for ever: finish deletions that were cut short, and prune, now and then."""
         while True:
             try:
+                for number in await self._reader.read(half_deleted):
+                    await self.log.erase(number)
                 await self.queue.prune()
             except Unavailable as error:
-                _log.warning("could not prune outdated messages", error=str(error))
+                _log.warning("could not remove what was deleted or is outdated", error=str(error))
             await asyncio.sleep(PRUNE_EVERY_SECONDS)
 
     async def close(self) -> None:
@@ -103,9 +104,13 @@ class SqliteStore:
         self._reader.close()
 
     def _look(self) -> None:
-        if self.log.followed or self.queue.listeners:
-            self._writer.look()
-        self._poll = self._loop.call_later(FOREIGN_POLL_SECONDS, self._look)
+        try:
+            if self.log.followed or self.queue.listeners:
+                self._writer.look()
+        except sqlite3.Error as error:
+            _log.warning("could not look whether others have written", error=str(error))
+        finally:
+            self._poll = self._loop.call_later(FOREIGN_POLL_SECONDS, self._look)
 
     def _doubt(self) -> None:
         self.log.doubt()
