@@ -23,6 +23,7 @@
 #   make bench-scaling   1, 2 and 4 orchestrators, workers and gateways on a real Kafka, and what a deploy makes clients
 #                 wait; exit code 1 beyond its bound (BENCH_ARGS='--quick', '--only handover')
 #   make bench-placements   a topic a session and lanes, with 10, 1,000 and 10,000 live sessions: what each costs by itself
+#   make bench-starts   how long `playhead --version`, `dev` and `demo` take to begin
 #   make steady   MINUTES (60) at 60 % of the measured capacity, and nothing may grow: a plot, and exit code 1 if something
 #                 does (SYSTEM=embedded, lanes or kafka)
 #   make compare   the same work on LangGraph's server, DBOS and Redis Streams (COMPARE_ARGS='--rounds 1')
@@ -38,7 +39,7 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # One stamp for each state of pyproject.toml and each interpreter: nothing is installed twice.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml Makefile | cksum | cut -d' ' -f1)
 
-.PHONY: demo test soak chaos once-storm kafka-chaos kill-storm power fuzz cuts rolling-restart simulate ablations bench bench-quick flame bench-tools bench-viewers bench-scaling bench-placements steady compare check format schemas clean
+.PHONY: demo test soak chaos once-storm kafka-chaos kill-storm power fuzz cuts rolling-restart simulate ablations bench bench-quick flame bench-tools bench-viewers bench-scaling bench-placements bench-starts steady compare check format schemas clean
 .DEFAULT_GOAL := test
 
 demo: $(STAMP)
@@ -116,6 +117,9 @@ bench-scaling: $(STAMP)
 
 bench-placements: $(STAMP)
 	$(BIN)/python -m bench.placements $(BENCH_ARGS)
+
+bench-starts: $(STAMP)
+	$(BIN)/python -m bench.starting $(BENCH_ARGS)
 
 steady: MINUTES ?= 60
 steady: SYSTEM ?= embedded

@@ -69,6 +69,8 @@ class Report:
     """From the POST to the end of the run, without the model's time and the tools' time."""
     live_ms: list[float]
     """As `delta_ms`, of the deltas that were written while all runs were live: each had begun, none had ended."""
+    live_since: int
+    """From when on that was, in nanoseconds of the monotonic clock."""
     live_seconds: float
     """How long that was."""
     late_ms: float
@@ -226,9 +228,8 @@ def live_window(runs: list[Run]) -> tuple[int, int]:
 
 def summarise(agent: str, runs: list[Run], walls: list[float], provided: dict[str, Any]) -> Report:
     """Take the model's and the tools' own time out of what was measured."""
-    report = Report(0, walls, [], [], [], [], [], 0.0, 0.0, 0.0, [])
     began, ended = live_window(runs)
-    report.live_seconds = max(0.0, (ended - began) / 1e9)
+    report = Report(0, walls, [], [], [], [], [], began, max(0.0, (ended - began) / 1e9), 0.0, 0.0, [])
     for run in runs:
         known = provided.get(run.token)
         problem = doubt(run, known, parse((AGENTS | SAMPLES)[agent]))

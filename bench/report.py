@@ -2,7 +2,7 @@
 
 Results of different parts stand beside each other, and rounds of the same row are taken together: a row's references
 are measured in the same part, so what is joined is what was measured in one run each. Exits as `bench.run` does. With
-`--wide` the table has a line a row, as `docs/performance.md` shows it.
+`--wide` the table has a line a row, as `docs/performance.md` shows it; with `--medians` too, as the README does.
 """
 
 from __future__ import annotations
@@ -89,9 +89,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--wide", action="store_true", help="only the table, a line a row")
+    parser.add_argument("--medians", action="store_true", help="with --wide: without the ranges of the rounds")
     arguments = parser.parse_args()
     result = joined([orjson.loads(path.read_bytes()) for path in arguments.files])
-    print(wide(ROWS, result.figures) if arguments.wide else "\n".join(lines(result)))
+    print(wide(ROWS, result.figures, ranges=not arguments.medians) if arguments.wide else "\n".join(lines(result)))
     return exit_code(result, lenient=False)
 
 

@@ -215,6 +215,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, help="sessions a second, instead of a share of the capacity")
     parser.add_argument("--every", type=float, default=SAMPLE_SECONDS, help="seconds between two samples")
     parser.add_argument("--kafka", metavar="HOST:PORT", default="start", help="a broker; `start` starts one")
+    parser.add_argument("--judge", type=Path, metavar="FILE", help="only judge and draw the samples of an earlier soak")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder for samples and plot")
     return parser.parse_args()
 
@@ -233,7 +234,7 @@ async def _soaked(arguments: argparse.Namespace, path: Path, about: dict[str, An
 
 
 def _report(into: Soak, path: Path, minutes: float, others: str) -> tuple[list[str], bool]:
-    verdicts = judged(into.samples)
+    verdicts = judged(into.samples, into.system)
     title = f"{into.system}: {into.rate:.1f} sessions a second for {minutes:g} minutes"
     path.with_suffix(".svg").write_text(drawn(title, series_of(into.samples)))
     lines = [title, "", "median (least–greatest) of the last two thirds, and growth over them", *map(str, verdicts)]
@@ -265,9 +266,19 @@ def _disturbed(into: Soak) -> list[str]:
     return found
 
 
+def _judge(path: Path) -> int:
+    """Say of stored samples what was to be said at their end; of runs that were not whole only how many there were."""
+    about, *samples = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    lines, sound = _report(Soak(about["system"], about["rate"], samples), path, about["minutes"], "")
+    print("\n".join(lines))
+    return 0 if sound else 1
+
+
 def main() -> int:
     """Soak; exit with 1 if something grew or was not whole, or there was too little to say."""
     arguments, others, where = _arguments(), Others(), machine()
+    if arguments.judge is not None:
+        return _judge(arguments.judge)
     arguments.results.mkdir(exist_ok=True, parents=True)
     path: Path = arguments.results / f"steady-{arguments.system}-{where['at'].replace(':', '')}.jsonl"
     about = {"machine": where, "system": arguments.system, "minutes": arguments.minutes, "began": time.time()}

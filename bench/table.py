@@ -109,7 +109,11 @@ class Verdict:
     def __str__(self) -> str:
         if self.reached:
             return "pass"
-        return f"MISSED by {self.missed_by:.0%}" if self.missed_by < 2 else f"MISSED {1 + self.missed_by:.0f} times"
+        return (
+            f"MISSED by {self.missed_by:.0%}"
+            if self.missed_by < 1
+            else f"MISSED at {1 + self.missed_by:.1f} × the limit"
+        )
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -159,8 +163,16 @@ def render(rows: Sequence[Row], figures: Figures) -> str:
 COLUMNS: Mapping[str, Sequence[str]] = {"embedded": ("embedded",), "Kafka": ("kafka", "lanes")}
 
 
-def wide(rows: Sequence[Row], figures: Figures) -> str:
-    """Write the table in Markdown as documentation has it: a line a row, references beside the systems with targets."""
+def wide(rows: Sequence[Row], figures: Figures, *, ranges: bool = True) -> str:
+    """Write the table in Markdown as documentation has it: a line a row, references beside the systems with targets.
+
+    Without `ranges` the medians stand alone.
+    """
+    if not ranges:
+        figures = {
+            name: {key: [median(rounds)] for key, rounds in measured.items() if rounds}
+            for name, measured in figures.items()
+        }
     known = {(verdict.row, verdict.system): verdict for verdict in verdicts(rows, figures)}
     ours = {system for systems in COLUMNS.values() for system in systems}
     columns = {"reference": [system for system in figures if system not in ours], **COLUMNS}

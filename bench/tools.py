@@ -40,6 +40,7 @@ from playhead.events import Json
 from playhead.ids import CallId, RunId, digest, session_id
 from playhead.queue import Topics
 
+from bench.machine import machine, store
 from bench.systems import ROOT, Process
 from bench.table import quantile
 
@@ -258,6 +259,7 @@ def main() -> None:
     parser.add_argument("--kafka", default="start", metavar="HOST:PORT", help="or `start`, for a broker of its own")
     parser.add_argument("--calls", type=int, default=CALLS)
     arguments = parser.parse_args()
+    where = machine()
     with ExitStack() as stack:
         kafka = arguments.kafka
         if kafka == "start":
@@ -267,7 +269,10 @@ def main() -> None:
             assert broker.stdout is not None
             kafka = broker.stdout.readline().strip()
         figures = [uvloop.run(measure(kafka, workers, arguments.calls)) for workers in POOL_SIZES]
-    print(table(figures))
+    said = table(figures)
+    print(said)
+    path = store("tools", where, {"machine": where, "calls": arguments.calls, "table": said.splitlines()})
+    print(f"stored in {path.name}")
     ratio = figures[-1].per_second / figures[0].per_second
     print(f"{POOL_SIZES[-1]} workers do {ratio:.2f} times what 1 does (at least {RATIO_MIN} wanted)")
     sys.exit(0 if ratio >= RATIO_MIN else 1)

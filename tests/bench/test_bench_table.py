@@ -34,6 +34,8 @@ def test_a_target_is_judged_by_the_medians_of_the_rounds() -> None:
         "1.70 (1.70–9.00), 1.70 × (pass: ≤ 1.8 × plain)",
         "3.10, 1.55 × (**missed by 3%**: ≤ 1.5 × raw kafka); lanes 2.50 |",
     ]
+    first, *_ = wide(ROWS, figures, ranges=False).splitlines()[2:]
+    assert first.split(" | ")[1:3] == ["plain 1.00; raw kafka 2.00", "1.70, 1.70 × (pass: ≤ 1.8 × plain)"]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,8 @@ def test_a_target_is_judged_by_the_medians_of_the_rounds() -> None:
         (Target("at most plus", 3), 6.5, 2.0, "MISSED by 30%"),
         (Target("at most", 0.3), 0.31, 0.0, "MISSED by 3%"),
         (Target("at most", 0.3), 0.29, 0.0, "pass"),
-        (Target("at most", 1), 4.0, 0.0, "MISSED 4 times"),
+        (Target("at most", 1), 4.0, 0.0, "MISSED at 4.0 × the limit"),
+        (Target("at most", 1), 1.99, 0.0, "MISSED by 99%"),
         (Target("at least", 100), 99.9, 0.0, "MISSED by 0%"),
         (Target("at least", 100), 100.0, 0.0, "pass"),
     ],

@@ -57,6 +57,15 @@ def test_files_that_come_and_go_with_connections_are_flat_and_files_that_stay_op
     assert not is_flat(soaked("gateway.fds", lambda at: 60.0 + at / 10))
 
 
+def test_memory_may_grow_by_what_lanes_are_said_to_keep_of_each_session_and_only_there() -> None:
+    samples = soaked("gateway.rss_mib", lambda at: 80.0 + at * 100 * 150 / 2**20 + at / 60)
+    for system, flat in (("lanes", True), ("embedded", False), ("kafka", False)):
+        (verdict,) = judged(samples, system)
+        assert verdict.flat == flat
+    (verdict,) = judged(soaked("worker.rss_mib", lambda at: 80.0 + at * 100 * 150 / 2**20 + at / 60), "lanes")
+    assert not verdict.flat
+
+
 def test_a_database_may_grow_by_what_its_sessions_write() -> None:
     assert is_flat(soaked("database_mib", lambda at: 100.0 * at * 0.015))
     assert not is_flat(soaked("database_mib", lambda at: 100.0 * at * 0.025))
@@ -137,4 +146,10 @@ def test_a_soak_of_seconds_samples_every_series_and_draws_them(tmp_path: Path) -
     for counted in ("dev.sessions_owned", "dev.tasks", "disk.sync_ms"):
         assert max(sample.get(counted, 0) for sample in samples) > 0, counted
     assert samples[-1]["sessions"] == pytest.approx(54, abs=3)
-    assert lines.with_suffix(".svg").read_text().startswith("<svg")
+    plot = lines.with_suffix(".svg")
+    drawn_first = plot.read_text()
+    assert drawn_first.startswith("<svg")
+    plot.unlink()
+    again = subprocess.run([*command[:3], "--judge", str(lines)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert again.stdout.splitlines()[:-2] == done.stdout.splitlines()[:-2]
+    assert plot.read_text() == drawn_first
