@@ -352,7 +352,8 @@ time.sleep(60) if sys.argv[2] == "stay" or generation else os._exit(0)
 
 async def test_when_its_time_is_up_everything_it_started_is_ended(any_level: Sandboxes):
     sign = mark()
-    completed = await any_level.run(python(DETACHED, sign, "stay"), box(), seconds=0.5)
+    # Long enough for three processes to begin on a machine that is busy.
+    completed = await any_level.run(python(DETACHED, sign, "stay"), box(), seconds=3.0)
     assert completed.timed_out
     assert completed.exit_code == -signal.SIGKILL
     assert completed.stdout.split() == ["up"] * 3
