@@ -15,9 +15,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+
+import psutil
 
 from bench.machine import machine, store
 from bench.systems import PLAYHEAD, ROOT, NotStarted
@@ -62,8 +65,13 @@ def seconds_until(command: Sequence[str], sign: bytes, folder: Path) -> float:
             said += more
         return time.monotonic() - began
     finally:
+        # And those that it started: who is ended by a signal does not end them. It first, or it starts them again.
+        started = psutil.Process(program.pid).children(recursive=True)
         program.terminate()
         program.communicate()
+        for member in started:
+            with suppress(psutil.NoSuchProcess):
+                member.terminate()
 
 
 def main() -> int:
