@@ -7,15 +7,16 @@ deployment of its own, and a broker of its own if the benchmark starts it, becau
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
+from bench.machine import repeatedly
 from bench.stage import Stage, in_turn, say
-from bench.systems import Process, System, cpu_seconds_of
+from bench.systems import System, cpu_seconds_of
 from bench.table import quantile
 
 __all__ = ["cores_between", "measure"]
@@ -54,7 +55,8 @@ def _round(stage: Stage, name: str) -> None:
         system = stage.start(stack, name, broker)
         stage.client(system, "crowd", stage.plan.warm_up_sessions)
         for row, size in SIZES.items():
-            with _watched(system) as used:
+            used: Used = []
+            with repeatedly(LOOK_SECONDS, partial(_look, system, used)):
                 report = stage.client(system, size.agent, size.sessions, ramp=size.ramp)
             if report.live_seconds < LIVE_SECONDS_MIN:
                 stage.problem(name, row, f"all were live at once for {report.live_seconds:.1f} s only")
@@ -66,23 +68,9 @@ def _round(stage: Stage, name: str) -> None:
                 stage.result.took(name, process, f"cores_{row}", cores)
 
 
-@contextmanager
-def _watched(system: System) -> Generator[Used, None, None]:
-    """Note, all the time, what CPU the processes of a system have used."""
-    used: Used = []
-    ended = threading.Event()
-
-    def look(processes: Sequence[Process]) -> None:
-        while not ended.wait(LOOK_SECONDS):
-            used.append((time.monotonic_ns(), {each.name: cpu_seconds_of(each.popen.pid) for each in processes}))
-
-    thread = threading.Thread(target=look, args=(system.processes,), name="cpu")
-    thread.start()
-    try:
-        yield used
-    finally:
-        ended.set()
-        thread.join()
+def _look(system: System, used: Used) -> None:
+    """Note what CPU the processes of a system have used until now."""
+    used.append((time.monotonic_ns(), {each.name: cpu_seconds_of(each.popen.pid) for each in system.processes}))
 
 
 def cores_between(used: Used, began: int, ended: int) -> dict[str, float]:

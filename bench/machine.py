@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +18,7 @@ import psutil
 
 from bench.systems import ROOT, cpu_seconds_of
 
-__all__ = ["RESULTS", "Others", "machine", "store"]
+__all__ = ["RESULTS", "Others", "machine", "repeatedly", "store"]
 
 RESULTS = ROOT / "bench" / "results"
 
@@ -43,6 +45,24 @@ def store(kind: str, where: Mapping[str, Any], found: Mapping[str, Any]) -> Path
     path = RESULTS / f"{kind}{'-' if kind else ''}{where['at'].replace(':', '')}.json"
     path.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
     return path
+
+
+@contextmanager
+def repeatedly(seconds: float, look: Callable[[], None]) -> Generator[None, None, None]:
+    """Look at something every so often, in a thread of its own, for as long as the block lasts."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(seconds):
+            look()
+
+    thread = threading.Thread(target=watch, name="looking")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 class Others:

@@ -11,7 +11,6 @@ import asyncio
 import os
 import re
 import tempfile
-import threading
 import time
 import urllib.request
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
@@ -24,6 +23,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from bench.footprint import MIB, bytes_of_folder
+from bench.machine import repeatedly
 
 __all__ = ["BrokerState", "Machine", "Processes", "database_mib", "open_broker", "open_machine"]
 
@@ -67,10 +67,9 @@ class Processes:
 class Machine:
     """What the machine was like since the last sample. Where it stands still, so does all that runs on it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, file: int) -> None:
+        self._file = file
         self._worst = 0.0
-        self._ended = threading.Event()
         self._stolen = psutil.cpu_times(), time.monotonic()
 
     def sample(self) -> dict[str, float]:
@@ -81,31 +80,21 @@ class Machine:
         stolen = getattr(now[0], "steal", 0.0) - getattr(before, "steal", 0.0)
         return {"disk.sync_ms": worst, "stolen.cores": max(0.0, stolen) / max(now[1] - since, 1e-9)}
 
-    def watch(self) -> None:
-        """Sync a small file now and then, until told to end. Runs in a thread of its own."""
-        with tempfile.TemporaryFile(dir=self._folder) as file:
-            while not self._ended.wait(SYNC_SECONDS):
-                began = time.monotonic()
-                os.pwrite(file.fileno(), b"\0", 0)
-                os.fsync(file.fileno())
-                self._worst = max(self._worst, (time.monotonic() - began) * 1e3)
-
-    def end(self) -> None:
-        """Let `watch` end."""
-        self._ended.set()
+    def sync(self) -> None:
+        """Sync a byte, and note how long that took."""
+        began = time.monotonic()
+        os.pwrite(self._file, b"\0", 0)
+        os.fsync(self._file)
+        self._worst = max(self._worst, (time.monotonic() - began) * 1e3)
 
 
 @contextmanager
 def open_machine(folder: Path) -> Generator[Machine, None, None]:
     """Watch the disk that a folder is on."""
-    watched = Machine(folder)
-    thread = threading.Thread(target=watched.watch, name="disk")
-    thread.start()
-    try:
-        yield watched
-    finally:
-        watched.end()
-        thread.join()
+    with tempfile.TemporaryFile(dir=folder) as file:
+        watched = Machine(file.fileno())
+        with repeatedly(SYNC_SECONDS, watched.sync):
+            yield watched
 
 
 def _asked(url: str) -> str:
