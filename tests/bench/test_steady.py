@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 import pytest
+from playhead.adapters.kafka.index import Line
+from playhead.adapters.kafka.ledger import Ledger
+from playhead.ids import session_id
 
 from bench.plot import drawn
-from bench.series import Sample, Series, judged, series_of, slope
+from bench.series import KEPT, Sample, Series, judged, series_of, slope
 from bench.steady import Step
 from bench.systems import ROOT
 
@@ -64,6 +69,25 @@ def test_memory_may_grow_by_what_lanes_are_said_to_keep_of_each_session_and_only
         assert verdict.flat == flat
     (verdict,) = judged(soaked("worker.rss_mib", lambda at: 80.0 + at * 100 * 150 / 2**20 + at / 60), "lanes")
     assert not verdict.flat
+
+
+def test_what_lanes_are_said_to_keep_of_a_session_is_what_they_keep() -> None:
+    """149 bytes for a line of the index, 179 in a ledger: the documentation says so, and a little more is allowed."""
+    sessions = [session_id(os.urandom(16)) for _ in range(64 * 500)]
+    tracemalloc.start()
+    lines = {session.encode(): Line(1, number).pack() for number, session in enumerate(sessions)}
+    of_index = tracemalloc.get_traced_memory()[0] / len(sessions)
+    ledgers = [Ledger(0) for _ in range(64)]
+    for number, session in enumerate(sessions):
+        ledgers[number % 64].note(session.encode(), number)
+    of_both = tracemalloc.get_traced_memory()[0] / len(sessions)
+    tracemalloc.stop()
+    assert len(lines) == len(sessions)
+    assert of_index == pytest.approx(149, rel=0.15)
+    assert of_both - of_index == pytest.approx(179, rel=0.15)
+    kept = {name: mib * 2**20 for name, mib in KEPT["lanes"].items()}
+    assert of_index <= kept["gateway.rss_mib"] * 1.1
+    assert of_both <= kept["orchestrator.rss_mib"] * 1.1
 
 
 def test_a_database_may_grow_by_what_its_sessions_write() -> None:
